@@ -1,0 +1,1 @@
+"""How to have everything on one Linux box from package registries alone."""

@@ -1,0 +1,3 @@
+module istio-vms/lab/tools/images
+
+go 1.23.0
