@@ -1,0 +1,1 @@
+"""The Kubernetes cluster: machines in, kubeconfig and provider out."""

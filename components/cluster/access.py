@@ -1,0 +1,34 @@
+"""What the rest of the program needs of a cluster, whichever component made it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+
+@dataclass(frozen=True)
+class ClusterAccess:
+    """How to work with a cluster."""
+
+    kubeconfig: pulumi.Output[str]
+    """Admin kubeconfig, as YAML. Secret."""
+    provider: kubernetes.Provider
+    """Acts with that kubeconfig."""
+    made_by: pulumi.Resource
+    """The resource whose deletion takes the cluster along; must be a custom resource."""
+    node_addresses: pulumi.Output[list[str]]
+    """Addresses of the nodes, servers first."""
+    ready: Sequence[pulumi.Resource]
+    """Done when every node is Ready."""
+
+    def options(self, parent: pulumi.Resource, *depends_on: pulumi.Resource) -> pulumi.ResourceOptions:
+        """Options for a Kubernetes resource.
+
+        `deleted_with` spares `destroy` the deletion of objects whose cluster goes too. It is not inherited, so every resource needs it.
+        """
+        return pulumi.ResourceOptions(
+            parent=parent, provider=self.provider, depends_on=list(depends_on), deleted_with=self.made_by
+        )

@@ -1,0 +1,207 @@
+"""What makes a machine a k3s node: one idempotent shell script, rendered from plain data.
+
+The script finds the join token in `$token`, tells progress on stderr, and on a server prints the admin kubeconfig on stdout. It restarts
+k3s only when something it wrote has changed, so running it again is how a node is upgraded, reconfigured or repaired.
+
+Paths and keys: https://docs.k3s.io/installation/configuration and https://docs.k3s.io/installation/airgap.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from components.artifacts import MachineArtifact, fetch_script
+
+DATA = "/var/lib/rancher/k3s"
+TOOLS = "/usr/local/lib/istio-vms/k3s"
+READY_SECONDS = 180
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """One node. `address` is its IPv4 address, `join` the API's URL or "" for the first server."""
+
+    name: str
+    role: str
+    address: str
+    join: str
+    cluster_init: bool
+    version: str
+    binary: MachineArtifact
+    pod_cidr: str
+    service_cidr: str
+    tools: MachineArtifact | None = None
+    images: tuple[MachineArtifact, ...] = ()
+    disable: tuple[str, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    service_options: Mapping[str, str] = field(default_factory=dict[str, str])
+    containerd_template: str = ""
+
+
+def config_yaml(spec: NodeSpec) -> str:
+    """`/etc/rancher/k3s/config.yaml`."""
+    config: dict[str, Any] = {
+        "node-name": spec.name,
+        "node-ip": spec.address,
+        "token-file": "/etc/rancher/k3s/token",
+    }
+    if spec.join:
+        config["server"] = spec.join
+    if spec.role == "server":
+        config |= {
+            "disable": ["traefik", *spec.disable],
+            "tls-san": [spec.address],
+            "cluster-cidr": spec.pod_cidr,
+            "service-cidr": spec.service_cidr,
+            "write-kubeconfig-mode": "0600",
+        }
+        if spec.cluster_init:
+            config["cluster-init"] = True
+    return yaml.safe_dump(config | dict(spec.config), sort_keys=True)
+
+
+def unit(spec: NodeSpec) -> str:
+    """`/etc/systemd/system/k3s.service`, after the unit that k3s's own installer writes."""
+    options = {
+        "Type": "notify" if spec.role == "server" else "exec",
+        "Environment": f"PATH={TOOLS}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "EnvironmentFile": "-/etc/systemd/system/k3s.service.env",
+        "KillMode": "process",
+        "Delegate": "yes",
+        "LimitNOFILE": "1048576",
+        "LimitNPROC": "infinity",
+        "LimitCORE": "infinity",
+        "TasksMax": "infinity",
+        "TimeoutStartSec": "0",
+        "Restart": "always",
+        "RestartSec": "2s",
+        "ExecStartPre": "-/sbin/modprobe -a br_netfilter overlay",
+        "ExecStart": f"/usr/local/bin/k3s {spec.role}",
+    } | dict(spec.service_options)
+    service = "\n".join(f"{key}={value}" for key, value in options.items())
+    return f"""[Unit]
+Description=Lightweight Kubernetes
+Documentation=https://k3s.io
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+{service}
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def node_script(spec: NodeSpec) -> str:
+    """The whole script; to be run as root by bash, with the join token in `$token`."""
+    parts = [_PROLOGUE, fetch_script(spec.binary, "/usr/local/bin/k3s", mode="0755")]
+    if spec.tools:
+        parts += [fetch_script(spec.tools, f"{TOOLS}/tools.tar"), _UNPACK_TOOLS]
+    for i, image in enumerate(spec.images):
+        parts.append(fetch_script(image, f"{DATA}/agent/images/istio-vms-{i:02d}.tar", link=True))
+    parts.append(_install("/etc/rancher/k3s/config.yaml", config_yaml(spec)))
+    parts.append(_install("/etc/systemd/system/k3s.service", unit(spec)))
+    if spec.containerd_template:
+        parts.append(_install(f"{DATA}/agent/etc/containerd/config.toml.tmpl", spec.containerd_template))
+    parts += [_START, _SERVER_READY if spec.role == "server" else _AGENT_READY]
+    return "\n".join(parts)
+
+
+def _install(path: str, content: str) -> str:
+    return f"install_file {shlex.quote(path)} {shlex.quote(content)}"
+
+
+_PROLOGUE = """\
+set -euo pipefail
+exec 3>&1 1>&2
+say() { echo "$(hostname): $*" >&2; }
+# A run that was killed at the operator's end may still be at it here.
+exec 9>/run/istio-vms-k3s.lock
+flock -w 300 9 || { say "another run still works on this node after 300 s"; exit 1; }
+ln -sfn k3s /usr/local/bin/kubectl
+
+# install_file PATH CONTENT: writes only what differs, so that an unchanged file does not restart k3s.
+install_file() {
+  mkdir -p "$(dirname "$1")"
+  printf '%s' "$2" | cmp -s - "$1" && return 0
+  (umask 077; printf '%s' "$2" >"$1.new"; mv "$1.new" "$1")
+}
+install_file /etc/rancher/k3s/token "$token"
+"""
+
+_UNPACK_TOOLS = f"""\
+if [ ! -e {TOOLS}/.unpacked ] || [ {TOOLS}/tools.tar -nt {TOOLS}/.unpacked ]; then
+  mkdir -p {TOOLS}/bin
+  tar -xf {TOOLS}/tools.tar -C {TOOLS}/bin
+  touch {TOOLS}/.unpacked
+fi
+for name in containerd crictl ctr; do ln -sfn /usr/local/bin/k3s {TOOLS}/bin/$name; done"""
+
+_START = f"""\
+# What k3s runs with, in one digest: a node is restarted when it differs from what it was last started with.
+inputs=$( (stat -c '%i %Y %s' /usr/local/bin/k3s
+  cat /etc/rancher/k3s/{{config.yaml,token}} /etc/systemd/system/k3s.service {DATA}/agent/etc/containerd/config.toml.tmpl
+) 2>/dev/null | sha256sum | cut -d' ' -f1 || true)
+if [ "$(cat /run/istio-vms-k3s.inputs 2>/dev/null)" != "$inputs" ] || ! systemctl is-active --quiet k3s; then
+  say "starting k3s"
+  systemctl daemon-reload
+  systemctl enable --quiet k3s
+  systemctl reset-failed k3s 2>/dev/null || true
+  systemctl restart --no-block k3s
+  echo "$inputs" >/run/istio-vms-k3s.inputs
+fi
+
+give_up() {{
+  journalctl -u k3s -o cat -n 400 --no-pager | grep -E 'level=(error|fatal)|^E[0-9]' | tail -n 8 | cut -c1-400 >&2
+  rm -f /run/istio-vms-k3s.inputs
+  say "$1; the last errors of k3s are above, all of them in: journalctl -u k3s"
+  exit 1
+}}
+
+# until_ready WHAT COMMAND…: a k3s that keeps ending is not waited for.
+until_ready() {{
+  local what=$1 tries=0
+  shift
+  until "$@" >/dev/null 2>&1; do
+    [ "$(systemctl show -p NRestarts --value k3s)" -lt 4 ] || give_up "k3s keeps ending"
+    [ $((tries += 1)) -lt {READY_SECONDS * 4} ] || give_up "$what was not ready after {READY_SECONDS} s"
+    sleep 0.25
+  done
+  say "$what is ready"
+}}"""
+
+_SERVER_READY = """\
+until_ready "the API server" kubectl get --raw /readyz
+cat /etc/rancher/k3s/k3s.yaml >&3
+"""
+
+_AGENT_READY = """\
+until_ready "the kubelet" curl -fsS -m 2 http://127.0.0.1:10248/healthz
+"""
+
+
+def member_script(name: str) -> str:
+    """Run on a server: waits until node `name` is Ready."""
+    node = shlex.quote(name)
+    return f"""\
+set -u
+for _ in $(seq {READY_SECONDS * 4}); do
+  ready=$(kubectl get node {node} -o 'jsonpath={{.status.conditions[?(@.type=="Ready")].status}}' 2>/dev/null)
+  [ "$ready" = True ] && exit 0
+  sleep 0.25
+done
+kubectl describe node {node} >&2
+echo "node {name} was not Ready after {READY_SECONDS} s; see journalctl -u k3s on it" >&2
+exit 1
+"""
+
+
+def leave_script(name: str) -> str:
+    """Run on a server: removes node `name` from the cluster."""
+    return f"kubectl delete node {shlex.quote(name)} --ignore-not-found --timeout=30s"

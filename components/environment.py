@@ -1,0 +1,336 @@
+"""From settings to components: which values of a stack go into which component. No resource is made here but by a component."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from components.artifacts import MachineArtifact, install_deb_script
+from components.cluster.access import ClusterAccess
+from components.cluster.k3s import K3sCluster
+from components.machines import cloud_init
+from components.machines.machine import Machine, SshKey
+from components.mesh.charts import Charts
+from components.mesh.control_plane import ControlPlane
+from components.mesh.gateway import EastWestGateway, IngressGateway
+from components.mesh.root_certificate import root_certificate
+from components.samples.helloworld import Helloworld
+from components.samples.proof_of_traffic import Call, ProofOfTraffic
+from components.settings import (
+    Artifact,
+    DriverName,
+    HostSettings,
+    Settings,
+    Sizes,
+    WorkloadSettings,
+    machine_path,
+    mib,
+    node_names,
+)
+from components.workloads.vm_member import VmMember
+from components.workloads.vm_workload import VmWorkload, VmWorkloadArgs
+
+SIDECAR_PACKAGE = "istio-sidecar"
+
+
+def ssh_key(settings: Settings) -> SshKey:
+    """The key that opens every machine."""
+    return SshKey("key", {"private_key_file": settings.machines.private_key_file})
+
+
+def machine_artifact(settings: Settings, artifact: Artifact) -> MachineArtifact:
+    """An artifact as machines see it: a path under its mount's target."""
+    return MachineArtifact(
+        url=artifact.url,
+        sha256=artifact.sha256,
+        checksums=artifact.checksums,
+        path=machine_path(settings.machines, artifact.path) if artifact.path else None,
+        arm64=machine_artifact(settings, artifact.arm64) if artifact.arm64 else None,
+    )
+
+
+class Machines:
+    """Every machine of the stack, by the name the settings give it."""
+
+    def __init__(self, settings: Settings, key: SshKey) -> None:
+        """Make them all side by side."""
+        self._settings = settings
+        self._key = key
+        self.servers: list[Machine] = []
+        self.agents: list[Machine] = []
+        self.vms: dict[str, Machine] = {}
+        for name, role, pool, i in node_names(settings.cluster):
+            host = pool.hosts[i] if pool.hosts else None
+            machine = self._make(name, settings.cluster.network, pool, host)
+            (self.servers if role == "server" else self.agents).append(machine)
+        for workload in settings.workloads:
+            for vm in workload.vms:
+                files, commands = self._preparation(workload)
+                self.vms[vm.name] = self._make(vm.name, vm.network, vm, vm.existing, files, commands)
+
+    def exports(self) -> dict[str, Any]:
+        """Address, SSH port, user and host key of each."""
+        everyone = [*self.servers, *self.agents, *self.vms.values()]
+        return {machine.machine_name: machine.exports() for machine in everyone}
+
+    def _preparation(self, workload: WorkloadSettings) -> tuple[tuple[cloud_init.File, ...], tuple[str, ...]]:
+        """What a VM does while the cluster comes up: the sidecar's package, and the sample application."""
+        package = machine_artifact(self._settings, self._settings.mesh.sidecar_package)
+        commands = (install_deb_script(package, SIDECAR_PACKAGE),)
+        if workload.application == "none":
+            return (), commands
+        files, start = cloud_init.sample_application(workload.name, tuple(port.port for port in workload.ports))
+        return files, start + commands
+
+    def _options(self, host: HostSettings | None) -> dict[str, Any]:
+        """The driver's own options, as its documentation names them."""
+        if host:
+            return host.model_dump()
+        shared = self._settings.machines
+        return shared.multipass.model_dump(mode="json") if shared.driver is DriverName.MULTIPASS else {}
+
+    def _make(
+        self,
+        name: str,
+        network: str,
+        sizes: Sizes,
+        host: HostSettings | None,
+        files: tuple[cloud_init.File, ...] = (),
+        commands: tuple[str, ...] = (),
+    ) -> Machine:
+        settings, shared = self._settings, self._settings.machines
+        full_name = f"{settings.stack}-{name}"
+        user_data = self._key.public_key.apply(
+            lambda public: cloud_init.render(
+                cloud_init.CloudInit(full_name, shared.user, (public,), files=files, commands=commands)
+            )
+        )
+        return Machine(
+            full_name,
+            {
+                "driver": shared.driver.value,
+                "owner": settings.owner,
+                "cpus": sizes.cpus,
+                "memory_mib": mib(sizes.memory),
+                "disk_gib": mib(sizes.disk) // 1024,
+                "image": shared.image,
+                "user": shared.user,
+                "user_data": user_data,
+                "public_key": self._key.public_key,
+                "network": {"name": network, "cidr": settings.network(network).cidr or ""},
+                "mounts": [{"source": mount.source, "target": mount.target} for mount in shared.mounts],
+                "options": self._options(host),
+                "private_key": self._key.private_key,
+            },
+        )
+
+
+def cluster(settings: Settings, machines: Machines, key: SshKey) -> ClusterAccess:
+    """The k3s cluster on its machines."""
+    wanted = settings.cluster
+    return K3sCluster(
+        "cluster",
+        {
+            "servers": machines.servers,
+            "agents": machines.agents,
+            "token": key.token,
+            "version": wanted.version,
+            "binary": machine_artifact(settings, wanted.binary),
+            "tools": machine_artifact(settings, wanted.tools) if wanted.tools else None,
+            "images": [machine_artifact(settings, image) for image in wanted.images],
+            "pod_cidr": wanted.pod_cidr,
+            "service_cidr": wanted.service_cidr,
+            "disable": wanted.disable,
+            "config": wanted.config,
+            "service_options": wanted.service_options,
+            "containerd_template": wanted.containerd_template,
+        },
+    ).access
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """The control plane and its gateways."""
+
+    control_plane: ControlPlane
+    ingress: IngressGateway
+    east_west: EastWestGateway
+
+    def exports(self) -> dict[str, Any]:
+        """Addresses and ports of each gateway."""
+        gateways = {"ingress": self.ingress, "eastWest": self.east_west}
+        return {name: {"addresses": g.addresses, "ports": dict(g.ports)} for name, g in gateways.items()}
+
+
+def mesh(settings: Settings, access: ClusterAccess) -> Mesh:
+    """Istio on the cluster."""
+    wanted = settings.mesh
+    charts = Charts(version=wanted.version, directory=wanted.charts.directory, repository=wanted.charts.repository)
+    control_plane = ControlPlane(
+        "istio",
+        {
+            "cluster": access,
+            "charts": charts,
+            "revision": wanted.revision,
+            "mesh_id": wanted.mesh_id,
+            "cluster_name": wanted.cluster_name,
+            "network": wanted.network,
+            "trust_domain": wanted.trust_domain,
+            "hub": wanted.hub,
+            "tag": wanted.tag,
+            "base_values": wanted.values.base,
+            "istiod_values": wanted.values.istiod,
+        },
+    )
+    values = wanted.values.gateway
+    ingress = IngressGateway(
+        "istio-ingressgateway",
+        {
+            "cluster": access,
+            "charts": charts,
+            "control_plane": control_plane,
+            "values": values,
+            "status_port": wanted.ingress_ports.status,
+            "http_port": wanted.ingress_ports.http,
+            "https_port": wanted.ingress_ports.https,
+        },
+    )
+    east_west = EastWestGateway(
+        "istio-eastwestgateway",
+        {
+            "cluster": access,
+            "charts": charts,
+            "control_plane": control_plane,
+            "values": values,
+            "network": wanted.network,
+            "status_port": wanted.east_west_ports.status,
+            "services_port": wanted.east_west_ports.services,
+            "istiod_port": wanted.east_west_ports.istiod,
+            "webhook_port": wanted.east_west_ports.webhook,
+        },
+    )
+    return Mesh(control_plane, ingress, east_west)
+
+
+@dataclass(frozen=True)
+class Workloads:
+    """The VM workloads, their members, and the namespaces they share with the samples."""
+
+    settings: Settings
+    machines: Machines
+    namespaces: Mapping[str, pulumi.Output[str]]
+    members: dict[str, VmMember] = field(default_factory=dict[str, VmMember])
+
+    def exports(self) -> dict[str, Any]:
+        """For each VM: its address, its WorkloadEntry, and how to get a shell on it."""
+        return {
+            self.machines.vms[vm.name].machine_name: {
+                "address": self.machines.vms[vm.name].address,
+                "namespace": workload.namespace,
+                "workloadEntry": self.members[vm.name].workload_entry,
+                "ssh": f"make ssh STACK={self.settings.stack} VM={vm.name}",
+            }
+            for workload in self.settings.workloads
+            for vm in workload.vms
+        }
+
+
+def workloads(settings: Settings, machines: Machines, access: ClusterAccess, in_mesh: Mesh) -> Workloads:
+    """WorkloadGroups, and the VMs that join them."""
+    made = Workloads(settings, machines, _namespaces(settings, access))
+    if not settings.workloads:
+        return made
+    certificate = root_certificate("root-certificate", access, in_mesh.control_plane)
+    for workload in settings.workloads:
+        args: VmWorkloadArgs = {
+            "cluster": access,
+            "control_plane": in_mesh.control_plane,
+            "namespace": made.namespaces[workload.namespace],
+            "workload": workload.name,
+            "service_account": workload.service_account,
+            "network": workload.network,
+            "ports": {port.name: port.port for port in workload.ports},
+            "probe": {
+                "path": workload.probe.path,
+                "port": workload.probe.port,
+                "period_seconds": workload.probe.period_seconds,
+                "timeout_seconds": workload.probe.timeout_seconds,
+                "success_threshold": workload.probe.success_threshold,
+                "failure_threshold": workload.probe.failure_threshold,
+            },
+        }
+        group = VmWorkload(f"{workload.namespace}-{workload.name}", args)
+        for vm in workload.vms:
+            made.members[vm.name] = VmMember(
+                vm.name,
+                {
+                    "machine": machines.vms[vm.name],
+                    "workload": group,
+                    "workload_args": args,
+                    "control_plane": in_mesh.control_plane,
+                    "gateway": in_mesh.east_west,
+                    "root_certificate": certificate,
+                    "package_script": install_deb_script(
+                        machine_artifact(settings, settings.mesh.sidecar_package), SIDECAR_PACKAGE
+                    ),
+                    "cluster_name": settings.mesh.cluster_name,
+                    "mesh_id": settings.mesh.mesh_id,
+                    "trust_domain": settings.mesh.trust_domain,
+                    "token_seconds": workload.token_seconds,
+                },
+            )
+    return made
+
+
+def _namespaces(settings: Settings, access: ClusterAccess) -> dict[str, pulumi.Output[str]]:
+    """Namespaces whose pods get a sidecar of the stack's revision."""
+    made: dict[str, pulumi.Output[str]] = {}
+    for name in settings.namespaces():
+        namespace = kubernetes.core.v1.Namespace(
+            f"namespace-{name}",
+            metadata={"name": name, "labels": {"istio.io/rev": settings.mesh.revision}},
+            opts=pulumi.ResourceOptions(provider=access.provider, deleted_with=access.made_by),
+        )
+        made[name] = namespace.metadata.apply(lambda metadata: str(metadata.name))
+    return made
+
+
+def proof(settings: Settings, access: ClusterAccess, in_mesh: Mesh, made: Workloads) -> pulumi.Output[str] | None:
+    """Samples, and calls between them and every VM; None where the stack has no samples or no VMs."""
+    if not settings.samples.enabled:
+        return None
+    samples = Helloworld(
+        "helloworld",
+        {
+            "cluster": access,
+            "control_plane": in_mesh.control_plane,
+            "namespace": made.namespaces[settings.samples.namespace],
+            "images": {str(version): image for version, image in settings.samples.helloworld_images.items()},
+            "client_image": settings.samples.client_image,
+        },
+    )
+    calls: list[Call] = [
+        {
+            "machine": made.machines.vms[vm.name],
+            "member": made.members[vm.name],
+            "service_url": f"http://{workload.name}.{workload.namespace}.svc:{workload.probe.port}",
+        }
+        for workload in settings.workloads
+        if workload.application == "sample"
+        for vm in workload.vms
+    ]
+    if not calls:
+        return None
+    return ProofOfTraffic(
+        "proof",
+        {
+            "cluster": access,
+            "samples": samples,
+            "namespace": settings.samples.namespace,
+            "calls": calls,
+        },
+    ).evidence

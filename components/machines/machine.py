@@ -1,0 +1,147 @@
+"""Machines as Pulumi components: a key pair for the stack, and one component per machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NotRequired, TypedDict
+
+import pulumi
+import pulumi_command as command
+
+from components.local_command import answer, run_module
+
+
+class SshKeyArgs(TypedDict):
+    """What the stack's SSH key is made from."""
+
+    private_key_file: NotRequired[str | None]
+    """A key that opens existing hosts. Without it a new key pair is made for the stack."""
+
+
+class SshKey(pulumi.ComponentResource):
+    """The key pair that opens every machine of the stack. The private key lives in the stack's encrypted state only."""
+
+    private_key: pulumi.Output[str]
+    """The private key in OpenSSH form. Secret."""
+    public_key: pulumi.Output[str]
+    """The public key as one line of `authorized_keys`."""
+    token: pulumi.Output[str]
+    """256 random bits in hexadecimal, the cluster's join token. Secret."""
+
+    def __init__(self, name: str, args: SshKeyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Make the key pair, or read the one of `private_key_file`."""
+        super().__init__("istio-vms:machines:SshKey", name, None, opts)
+        made = run_module(
+            f"{name}-pair",
+            "components.machines.keys",
+            "make",
+            {"private_key_file": args.get("private_key_file")},
+            # Run again it would make another pair, and with it other machines: only another file is a reason.
+            pulumi.ResourceOptions(
+                parent=self, additional_secret_outputs=["stdout"], ignore_changes=["create", "update", "stdin"]
+            ),
+            replace_on=[args.get("private_key_file")],
+        )
+        document = answer(made)
+        self.private_key = pulumi.Output.secret(document["private_key"])
+        self.public_key = pulumi.Output.unsecret(document["public_key"])
+        self.token = pulumi.Output.secret(document["token"])
+        self.register_outputs({"publicKey": self.public_key})
+
+
+class MachineArgs(TypedDict):
+    """What a machine should be; `components.machines.driver.MachineSpec` has the units."""
+
+    driver: str
+    """`nspawn`, `multipass` or `existing`."""
+    owner: str
+    """Whose machine it is: `<project>/<stack>`."""
+    cpus: int
+    memory_mib: int
+    disk_gib: int
+    image: str
+    """What to boot, in the driver's terms."""
+    user: str
+    """The user that the key opens; it may become root by sudo."""
+    user_data: pulumi.Input[str]
+    """cloud-init user-data: what the machine does at its first boot. A change counts for machines made later."""
+    public_key: pulumi.Input[str]
+    """The key that user-data lets in; another key makes a new machine."""
+    network: Mapping[str, Any]
+    """`{name, cidr}`."""
+    mounts: Sequence[Mapping[str, str]]
+    """Read-only folders: `{source, target}`."""
+    options: Mapping[str, Any]
+    """The driver's own options."""
+    private_key: pulumi.Input[str]
+    """The key that opens the machine. Secret."""
+
+
+class Machine(pulumi.ComponentResource):
+    """A systemd Linux host with our user, our key and a pinned host key, whichever driver makes it."""
+
+    machine_name: str
+    """The machine's name with the driver, and its host name."""
+    address: pulumi.Output[str]
+    """The IPv4 address it is reached at."""
+    host_key: pulumi.Output[str]
+    """Its public SSH host key: type and base64."""
+    connection: pulumi.Output[dict[str, Any]]
+    """How to reach it over SSH, for our own command lines. Secret."""
+    resource: command.local.Command
+    """The resource that owns the machine; its id changes only when the machine is made anew."""
+
+    def __init__(self, name: str, args: MachineArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Make the machine; returns as soon as it has an address and a host key."""
+        super().__init__("istio-vms:machines:Machine", name, None, opts)
+        self.machine_name = name
+        document = {key: value for key, value in args.items() if key not in ("private_key", "public_key")}
+        self.resource = run_module(
+            f"{name}-machine",
+            "components.machines",
+            "ensure",
+            {**document, "name": name},
+            # The driver refuses a second machine of the same name: the old one has to go first.
+            pulumi.ResourceOptions(parent=self, delete_before_replace=True),
+            update_verb="update",
+            delete_verb="delete",
+            replace_on=[
+                args["driver"],
+                args["image"],
+                args["public_key"],
+                args["network"],
+                args["options"].get("host"),
+            ],
+        )
+        state = answer(self.resource)
+        self._port = state["port"]
+        self._user = state["user"]
+        self._private_key = pulumi.Output.secret(args["private_key"])
+        self.address = state["address"]
+        self.host_key = state["host_key"]
+        self.connection = pulumi.Output.secret(
+            pulumi.Output.all(
+                host=self.address,
+                port=self._port,
+                user=self._user,
+                private_key=self._private_key,
+                host_key=self.host_key,
+            )
+        )
+        self.register_outputs({"address": self.address, "hostKey": self.host_key})
+
+    def exports(self) -> dict[str, pulumi.Output[Any]]:
+        """What a person needs to reach the machine; nothing secret."""
+        return {"address": self.address, "port": self._port, "user": self._user, "hostKey": self.host_key}
+
+    def remote(self) -> command.remote.ConnectionArgs:
+        """How to reach the machine over SSH, for `command.remote` resources."""
+        return command.remote.ConnectionArgs(
+            host=self.address,
+            port=self._port.apply(float),
+            user=self._user,
+            private_key=self._private_key,
+            host_key=self.host_key,
+            dial_error_limit=60,
+            per_dial_timeout=5,
+        )

@@ -1,0 +1,1 @@
+"""Istio: the control plane and its gateways."""

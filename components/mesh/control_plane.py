@@ -1,0 +1,94 @@
+"""The Istio control plane: base, istiod with a revision, the default tag."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NotRequired, TypedDict
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from components.cluster.access import ClusterAccess
+from components.mesh.charts import Charts, merged
+
+NAMESPACE = "istio-system"
+
+
+class ControlPlaneArgs(TypedDict):
+    """What the control plane is."""
+
+    cluster: ClusterAccess
+    charts: Charts
+    revision: str
+    """istiod's revision, such as 1-30-3. Namespaces choose it with the label `istio.io/rev`."""
+    mesh_id: str
+    cluster_name: str
+    """What istiod calls this cluster; every VM has to call it the same."""
+    network: str
+    """The Istio network of the cluster's pods."""
+    trust_domain: str
+    hub: NotRequired[str | None]
+    """Image registry and path; None for the chart's own."""
+    tag: NotRequired[str | None]
+    """Image tag; None for the chart's own."""
+    base_values: NotRequired[Mapping[str, Any]]
+    istiod_values: NotRequired[Mapping[str, Any]]
+    """Helm values merged over ours."""
+
+
+class ControlPlane(pulumi.ComponentResource):
+    """Istio's CRDs, and istiod of one revision that is also the default."""
+
+    namespace: pulumi.Output[str]
+    """`istio-system`, once it exists."""
+    revision: str
+    """The revision istiod runs as."""
+    istiod_host: str
+    """istiod's name inside the mesh: `istiod-<revision>.istio-system.svc`."""
+    crds: kubernetes.helm.v3.Release
+    """Istio's CRDs: what any Istio resource waits for."""
+    istiod: kubernetes.helm.v3.Release
+    """The running istiod: what anything with a sidecar waits for."""
+
+    def __init__(self, name: str, args: ControlPlaneArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Install base, then istiod."""
+        super().__init__("istio-vms:mesh:ControlPlane", name, None, opts)
+        cluster, charts = args["cluster"], args["charts"]
+        self.revision = args["revision"]
+        self.istiod_host = f"istiod-{self.revision}.{NAMESPACE}.svc"
+        namespace = kubernetes.core.v1.Namespace(
+            f"{name}-namespace",
+            metadata={"name": NAMESPACE, "labels": {"topology.istio.io/network": args["network"]}},
+            opts=cluster.options(self),
+        )
+        self.namespace = namespace.metadata.apply(lambda metadata: str(metadata.name))
+        self.crds = charts.release(
+            "base",
+            "istio-base",
+            self.namespace,
+            merged({"defaultRevision": self.revision}, args.get("base_values", {})),
+            cluster.options(self),
+        )
+        self.istiod = charts.release(
+            "istiod",
+            f"istiod-{self.revision}",
+            self.namespace,
+            merged(_istiod_values(args), args.get("istiod_values", {})),
+            cluster.options(self, self.crds),
+        )
+        self.register_outputs({"revision": self.revision, "istiodHost": self.istiod_host})
+
+
+def _istiod_values(args: ControlPlaneArgs) -> dict[str, Any]:
+    images = {key: args.get(key) for key in ("hub", "tag")}
+    return {
+        "revision": args["revision"],
+        "revisionTags": ["default"],
+        "meshConfig": {"trustDomain": args["trust_domain"]},
+        "global": {
+            "meshID": args["mesh_id"],
+            "network": args["network"],
+            "multiCluster": {"clusterName": args["cluster_name"]},
+            **{key: value for key, value in images.items() if value},
+        },
+    }

@@ -1,0 +1,1 @@
+"""VM workloads: what the mesh knows of them, and the VMs that join it."""

@@ -1,0 +1,116 @@
+"""What the cluster says about a member: its WorkloadEntry, which istiod makes when the member's sidecar connects.
+
+An entry outlives its member for a while, saying `Healthy=True` all along. So readiness asks who holds the connection and since when as
+well. Annotation names are those of Istio's API (`annotation/annotations.gen.go`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from components.kube import ApiObject, Cluster
+from components.workloads.files import MemberSpec
+
+GROUP_ANNOTATION = "istio.io/autoRegistrationGroup"
+CONNECTED_ANNOTATION = "istio.io/connectedAt"
+DISCONNECTED_ANNOTATION = "istio.io/disconnectedAt"
+CONTROLLER_ANNOTATION = "istio.io/workloadController"
+_API = "/apis/networking.istio.io/v1/namespaces"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A member's WorkloadEntry.
+
+    Attributes:
+        name: of the entry.
+        service_account: whose identity the member has.
+        connected_at: when the connection was made; empty while there is none.
+        controller: the istiod pod that holds the connection.
+        healthy: what the sidecar last reported of the application; None when it has not yet.
+        message: the sidecar's reason for not being healthy.
+        reported_at: when it reported that.
+    """
+
+    name: str
+    service_account: str = ""
+    connected_at: str = ""
+    controller: str = ""
+    healthy: bool | None = None
+    message: str = ""
+    reported_at: str = ""
+
+
+def path(namespace: str, name: str = "") -> str:
+    """The API path of a namespace's WorkloadEntries, or of one."""
+    return f"{_API}/{namespace}/workloadentries" + (f"/{name}" if name else "")
+
+
+def find(cluster: Cluster, member: MemberSpec) -> Entry | None:
+    """The member's entry, found by group, address and network; its name is istiod's own business.
+
+    Of several, which a change of network leaves for seconds, the connected one.
+    """
+    entries = [parse(found) for found in cluster.items(path(member.namespace)) if _is_of(found, member)]
+    return max(entries, key=lambda entry: entry.connected_at, default=None)
+
+
+def parse(found: ApiObject) -> Entry:
+    """Read a WorkloadEntry's JSON."""
+    annotations: dict[str, str] = found["metadata"].get("annotations", {})
+    conditions: list[dict[str, Any]] = found.get("status", {}).get("conditions", [])
+    none: dict[str, Any] = {}
+    health = next((c for c in conditions if c.get("type") == "Healthy"), none)
+    disconnected = DISCONNECTED_ANNOTATION in annotations
+    return Entry(
+        name=found["metadata"]["name"],
+        service_account=found["spec"].get("serviceAccount", ""),
+        connected_at="" if disconnected else annotations.get(CONNECTED_ANNOTATION, ""),
+        controller=annotations.get(CONTROLLER_ANNOTATION, ""),
+        healthy={"True": True, "False": False}.get(health.get("status", "")),
+        message=health.get("message", ""),
+        reported_at=health.get("lastProbeTime", ""),
+    )
+
+
+def not_connected(cluster: Cluster, member: MemberSpec, entry: Entry | None, before: Entry | None) -> str | None:
+    """Why the member has no connection to istiod, or None when it has one.
+
+    Args:
+        cluster: where to look for the istiod pod that the entry names.
+        member: whose entry it is.
+        entry: the entry as it is now.
+        before: the entry before the sidecar was restarted, whose connection does not count; None to count any.
+    """
+    if entry is None:
+        group = f"{_API}/{member.namespace}/workloadgroups/{member.workload}"
+        if cluster.get(group) is None:
+            return f"there is no WorkloadGroup {member.namespace}/{member.workload} for the member to register with"
+        return f"no WorkloadEntry for {member.address} has appeared: the sidecar has not connected to istiod"
+    if not entry.connected_at:
+        return f"WorkloadEntry {entry.name} is there, but the sidecar is not connected to istiod"
+    if before and before.connected_at == entry.connected_at:
+        return f"WorkloadEntry {entry.name} still shows the connection from before the sidecar's restart"
+    if cluster.get(f"/api/v1/namespaces/{member.istiod_namespace}/pods/{entry.controller}") is None:
+        return f"WorkloadEntry {entry.name} names a connection to {entry.controller}, an istiod pod that is gone"
+    return None
+
+
+def not_healthy(member: MemberSpec, entry: Entry, before: Entry | None) -> str | None:
+    """Why a connected member is not ready for traffic, or None when it is; without a probe it always is."""
+    if not member.probe:
+        return None
+    if entry.healthy is None or (before and before.reported_at == entry.reported_at):
+        return f"WorkloadEntry {entry.name} is connected; its first health report has not come yet"
+    if not entry.healthy:
+        return f"WorkloadEntry {entry.name} is connected, but its application is not healthy: {entry.message or 'no reason given'}"
+    return None
+
+
+def _is_of(found: ApiObject, member: MemberSpec) -> bool:
+    group = found["metadata"].get("annotations", {}).get(GROUP_ANNOTATION)
+    spec = found["spec"]
+    return (
+        group == member.workload and spec.get("address") == member.address and spec.get("network", "") == member.network
+    )

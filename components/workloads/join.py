@@ -1,0 +1,244 @@
+"""Makes a virtual machine a member of the mesh, and takes it out again.
+
+Three parties take part: the cluster gives a token and shows the member's WorkloadEntry, the machine runs `on_vm.py`, and this module
+decides. Joining is done when istiod holds a connection of the member's sidecar and knows it to be healthy; a member that already
+is what it should be is left alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from components.command_line import Deadline, Document, Failure, Progress, Ssh
+from components.kube import Cluster, KubeError, token, wait
+from components.workloads import entry
+from components.workloads.entry import Entry
+from components.workloads.files import MemberSpec, hosts, member_paths, sidecar_files
+from components.workloads.vm import Vm, VmError, VmUnreachable
+
+TOKEN_AUDIENCE = "istio-ca"  # noqa: S105 - not a secret
+ENTRY_GRACE_SECONDS = 10
+"""How long a sidecar that runs may be without a connection before it is restarted: istiod does not make an entry that someone
+deleted again while the connection stands, and the agent's own attempts are seconds apart."""
+READY_SECONDS = 60
+"""How long one look at cloud-init may take on the machine: a connection that died unnoticed costs no more."""
+LOG_LINES = 8
+
+
+class JoinRequest(Document):
+    """What `join` reads, and `leave` too.
+
+    Attributes:
+        kubeconfig: a kubeconfig's text.
+        ssh: how to reach the machine.
+        member: what the machine is to be in the mesh.
+        package_script: bash that ends with the sidecar's package installed; empty where it is anyway.
+        root_certificate: the mesh's root certificate, PEM.
+        token_seconds: how long the token for the first connection is valid.
+        timeout_seconds: for all of it, the machine's own setting up included.
+    """
+
+    kubeconfig: str = Field(repr=False)
+    ssh: Ssh
+    member: MemberSpec
+    package_script: str = ""
+    root_certificate: Annotated[str, Field(pattern="-----BEGIN CERTIFICATE-----")]
+    token_seconds: Annotated[int, Field(ge=600)] = 3600
+    timeout_seconds: Annotated[float, Field(gt=0)] = 600
+
+
+class RootCertificateRequest(Document):
+    """What `root-certificate` reads. `namespace` is any namespace of the mesh's cluster."""
+
+    kubeconfig: str = Field(repr=False)
+    namespace: Annotated[str, Field(min_length=1)]
+    timeout_seconds: Annotated[float, Field(gt=0)] = 120
+
+
+def root_certificate(request: RootCertificateRequest, cluster: Cluster, progress: Progress) -> dict[str, Any]:
+    """The mesh's root certificate as `{"root_certificate": PEM}`; istiod writes it to a new namespace a moment after its start.
+
+    Raises:
+        Failure: it was not there in time.
+    """
+    path = f"/api/v1/namespaces/{request.namespace}/configmaps/istio-ca-root-cert"
+    found: dict[str, str] = {}
+
+    def look() -> str | None:
+        found.update((cluster.get(path) or {}).get("data", {}))
+        missing = f"ConfigMap istio-ca-root-cert is not in namespace {request.namespace} yet"
+        return None if "root-cert.pem" in found else missing
+
+    progress(f"waiting for the root certificate in namespace {request.namespace}")
+    reason = wait(look, Deadline(request.timeout_seconds))
+    if reason:
+        raise Failure(f"{reason} after {request.timeout_seconds:.0f} s. Does istiod run, and does the namespace exist?")
+    return {"root_certificate": found["root-cert.pem"]}
+
+
+@dataclass
+class Join:
+    """One run of `join`. `sleep` is for tests."""
+
+    request: JoinRequest
+    cluster: Cluster
+    vm: Vm
+    progress: Progress
+    sleep: Callable[[float], None] = time.sleep
+
+    def __post_init__(self) -> None:
+        """All waits end together; our own way in stays open."""
+        self.deadline = Deadline(self.request.timeout_seconds)
+        own = () if self.request.ssh.port == 22 else (self.request.ssh.port,)
+        self.member = self.request.member.model_copy(update={"uncaptured_ports": own})
+
+    def run(self) -> dict[str, Any]:
+        """Make the machine a healthy member: `{"workload_entry", "namespace", "address", "healthy", "connected_at"}`.
+
+        Raises:
+            Failure: the machine did not become one in time; the message has the sidecar's own last words.
+        """
+        self._wait_for_machine()
+        before = self._install(self._own_entry())
+        found = self._wait_for_connection(before)
+        found = self._wait_for_health(before, found)
+        self.progress(f"{found.name} is connected and healthy")
+        return {
+            "workload_entry": found.name,
+            "namespace": self.member.namespace,
+            "address": self.member.address,
+            "healthy": True,
+            "connected_at": found.connected_at,
+        }
+
+    def _wait_for_machine(self) -> None:
+        """cloud-init may restart the SSH server, or the machine itself, while it works."""
+        host = self.request.ssh.host
+        self.progress(f"waiting for {host} to be set up")
+
+        def look() -> str | None:
+            try:
+                waiting = self.vm.ask("ready", seconds=self.deadline.left(at_most=READY_SECONDS))["waiting"]
+            except VmUnreachable as error:
+                return str(error)
+            return f"{host} is still being set up by cloud-init" if waiting else None
+
+        reason = wait(look, self.deadline, self.sleep, pause=1)
+        if reason:
+            seen = "Look at `cloud-init status --long` and /var/log/cloud-init-output.log there, then run this again"
+            raise Failure(f"{reason} after {self.request.timeout_seconds:.0f} s. {seen}")
+        if self.request.package_script:
+            self.progress("seeing to the sidecar's package")
+            self.vm.run(self.request.package_script, timeout=max(1.0, self.deadline.left()))
+
+    def _own_entry(self) -> Entry | None:
+        """The member's entry from before. One of another identity would keep istiod from registering the member: it goes."""
+        found = entry.find(self.cluster, self.member)
+        if found is None or found.service_account == self.member.service_account:
+            return found
+        self.progress(f"removing WorkloadEntry {found.name} of service account {found.service_account}")
+        self.cluster.delete(entry.path(self.member.namespace, found.name))
+        return None
+
+    def _install(self, before: Entry | None) -> Entry | None:
+        """Bring the files up to date; the state of the entry that does not count any more, if the sidecar was started."""
+        self.progress("getting a token and writing the member's files")
+        member = self.member
+        jwt = token(self.cluster, member.namespace, member.service_account, TOKEN_AUDIENCE, self.request.token_seconds)
+        files = sidecar_files(member, self.request.root_certificate, jwt)
+        documents = [{"path": path, **asdict(file)} for path, file in files.items()]
+        answer = self.vm.ask("install", files=documents, hosts=hosts(member), set_owners=True)
+        changes = ", ".join(answer["changed"]) or "nothing"
+        self.progress(f"changed: {changes}; sidecar {'started' if answer['restarted'] else 'left running'}")
+        return (before or _NONE) if answer["restarted"] else None
+
+    def _wait_for_connection(self, before: Entry | None) -> Entry:
+        self.progress("waiting for the sidecar's connection to istiod")
+        found, reason = self._poll_connection(before, Deadline(self.deadline.left(at_most=ENTRY_GRACE_SECONDS)))
+        if reason and before is None:
+            self.progress(f"{reason}: restarting the sidecar")
+            before = entry.find(self.cluster, self.member) or _NONE
+            self.vm.ask("restart")
+        if reason:
+            found, reason = self._poll_connection(before, self.deadline)
+        if found is None or reason:
+            raise self._failure(reason or "")
+        return found
+
+    def _poll_connection(self, before: Entry | None, deadline: Deadline) -> tuple[Entry | None, str | None]:
+        found: Entry | None = None
+
+        def look() -> str | None:
+            nonlocal found
+            found = entry.find(self.cluster, self.member)
+            return entry.not_connected(self.cluster, self.member, found, before)
+
+        reason = wait(look, deadline, self.sleep)
+        return found, reason
+
+    def _wait_for_health(self, before: Entry | None, found: Entry) -> Entry:
+        def look() -> str | None:
+            nonlocal found
+            found = entry.find(self.cluster, self.member) or found
+            return entry.not_healthy(self.member, found, before)
+
+        reason = wait(look, self.deadline, self.sleep)
+        if reason:
+            raise self._failure(reason)
+        return found
+
+    def _failure(self, reason: str) -> Failure:
+        """The reason together with what the machine has to say."""
+        member = (
+            f"{self.request.ssh.host} is not a healthy member of the mesh after {self.request.timeout_seconds:.0f} s"
+        )
+        try:
+            state = self.vm.ask("diagnose", lines=LOG_LINES)
+        except VmError as error:
+            return Failure(f"{member}: {reason}. {error}")
+        log = "".join(f"\n  {line}" for line in state["log"]) or " empty"
+        return Failure(f"{member}: {reason}. istio.service is {state['state']}; the end of its error log:{log}")
+
+
+_NONE = Entry(name="")
+"""Stands for no entry before a start: whatever appears counts."""
+
+
+def leave(request: JoinRequest, cluster: Cluster, vm: Vm, progress: Progress) -> dict[str, Any]:
+    """Take the machine out of the mesh: callers first, then the sidecar, then what istiod may have made meanwhile.
+
+    Deleting the entry while the sidecar still serves lets callers go elsewhere before anything stops; istiod does not make it again while
+    the connection stands. A machine or a cluster that cannot be reached is reported and does not stop the other half, as both are
+    usually about to be deleted: `{"entry_removed", "sidecar_stopped"}`.
+    """
+    removed = _tolerate(lambda: _delete_entry(request.member, cluster), progress)
+    if removed is not None:
+        progress("WorkloadEntry removed" if removed else "no WorkloadEntry to remove")
+    stopped = _tolerate(lambda: _stop(vm), progress)
+    if stopped is not None:
+        progress(f"member's files removed; the sidecar {'was stopped' if stopped else 'was not running'}")
+    again = _tolerate(lambda: _delete_entry(request.member, cluster), progress) if removed is not None else None
+    return {"entry_removed": bool(removed or again), "sidecar_stopped": bool(stopped)}
+
+
+def _tolerate(step: Callable[[], bool], progress: Progress) -> bool | None:
+    """What the step says, or None when its party cannot be reached or refuses."""
+    try:
+        return step()
+    except (KubeError, VmError) as error:
+        progress(f"going on without it: {error}")
+        return None
+
+
+def _stop(vm: Vm) -> bool:
+    return vm.ask("remove", paths=list(member_paths()), set_owners=True)["stopped"]
+
+
+def _delete_entry(member: MemberSpec, cluster: Cluster) -> bool:
+    found = entry.find(cluster, member)
+    return found is not None and cluster.delete(entry.path(member.namespace, found.name))

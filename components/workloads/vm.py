@@ -1,0 +1,78 @@
+"""The virtual machine's side of joining: sends `on_vm.py` over one SSH session and asks it to act."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+from components import ssh
+from components.command_line import Failure, Ssh
+
+CONNECT_SECONDS = 10
+ACTION_SECONDS = 120
+
+Connect = Callable[..., AbstractContextManager[ssh.Session]]
+_PROGRAM = Path(__file__).with_name("on_vm.py")
+
+
+class VmError(Failure):
+    """The machine cannot be reached, is not the one it should be, or cannot do what was asked."""
+
+
+class VmUnreachable(VmError):
+    """The machine does not answer, or not any more, which may pass."""
+
+
+class Vm:
+    """A machine to ask things of. It is connected to at the first question, and again at the next one after a connection was lost."""
+
+    def __init__(self, target: Ssh, connect: Connect = ssh.connect) -> None:
+        """`connect` is `components.ssh.connect`, or a stand-in for it."""
+        self._target = target
+        self._connect = connect
+        self._open = ExitStack()
+        self._session: ssh.Session | None = None
+        self._program = f"exec python3 -c {shlex.quote(_PROGRAM.read_text())}"
+
+    def __enter__(self) -> Self:
+        """Connects to nothing yet."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends the session."""
+        self._open.close()
+
+    def ask(self, action: str, **fields: Any) -> dict[str, Any]:
+        """Have `on_vm.py` do something as root.
+
+        Raises:
+            VmError: it could not; after `VmUnreachable` asking again connects anew.
+        """
+        request = json.dumps({"action": action, "root": "/", **fields}).encode()
+        return json.loads(self.run(self._program, request, ACTION_SECONDS + fields.get("seconds", 0)))
+
+    def run(self, script: str, stdin: bytes | None = None, timeout: float = ACTION_SECONDS) -> str:
+        """Run a bash script as root; what it printed.
+
+        Raises:
+            VmError: as for `ask`.
+        """
+        try:
+            if self._session is None:
+                self._session = self._open.enter_context(self._connection())
+            return self._session.run(script, stdin, timeout)
+        except (ssh.CommandError, ssh.HostKeyError) as error:
+            raise VmError(f"{self._target.host}: {error}") from None
+        except ssh.SshError as error:
+            self._session = None
+            raise VmUnreachable(f"{self._target.host}: {error}") from None
+
+    def _connection(self) -> AbstractContextManager[ssh.Session]:
+        target = self._target
+        return self._connect(
+            target.host, target.port, target.user, target.private_key, target.host_key, CONNECT_SECONDS
+        )

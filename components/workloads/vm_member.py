@@ -1,0 +1,97 @@
+"""One VM as a member of the mesh: its files, its sidecar, its health."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import pulumi
+
+from components.cluster.access import ClusterAccess
+from components.local_command import answer, run_module
+from components.machines.machine import Machine
+from components.mesh.control_plane import NAMESPACE, ControlPlane
+from components.mesh.gateway import EastWestGateway
+from components.workloads.vm_workload import VmWorkload, VmWorkloadArgs, probe_document
+
+JOIN_SECONDS = 300
+
+
+class VmMemberArgs(TypedDict):
+    """Which machine joins which workload, and through which gateway."""
+
+    machine: Machine
+    workload: VmWorkload
+    workload_args: VmWorkloadArgs
+    control_plane: ControlPlane
+    gateway: EastWestGateway
+    root_certificate: pulumi.Input[str]
+    """The mesh's root certificate, PEM."""
+    package_script: str
+    """Shell that sees to the sidecar's package, also when its version changes later."""
+    cluster_name: str
+    """What istiod calls its own cluster."""
+    mesh_id: str
+    trust_domain: str
+    token_seconds: int
+    """How long the token of the first connection is valid; afterwards the sidecar renews its certificate by itself."""
+
+
+class VmMember(pulumi.ComponentResource):
+    """A machine whose sidecar is connected to istiod and whose WorkloadEntry is healthy.
+
+    A change of the gateway's address, of the root certificate or of the workload updates the machine in place; deleting it takes the
+    machine out of the mesh before it goes.
+    """
+
+    workload_entry: pulumi.Output[str]
+    """The name of the WorkloadEntry that istiod registered."""
+    connected_at: pulumi.Output[str]
+    """When the sidecar connected to istiod; another time means that it was started anew."""
+
+    def __init__(self, name: str, args: VmMemberArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Join; done when the member is healthy."""
+        super().__init__("istio-vms:workloads:VmMember", name, None, opts)
+        machine, workload, gateway = args["machine"], args["workload"], args["gateway"]
+        cluster: ClusterAccess = args["workload_args"]["cluster"]
+        joined = run_module(
+            f"{name}-join",
+            "components.workloads",
+            "join",
+            {
+                "kubeconfig": cluster.kubeconfig,
+                "ssh": machine.connection,
+                "member": self._member(args),
+                "package_script": args["package_script"],
+                "root_certificate": args["root_certificate"],
+                "token_seconds": args["token_seconds"],
+                "timeout_seconds": JOIN_SECONDS,
+            },
+            pulumi.ResourceOptions(parent=self, depends_on=[*workload.registered, gateway], delete_before_replace=True),
+            delete_verb="leave",
+            replace_on=[machine.resource.id],
+        )
+        said = pulumi.Output.unsecret(answer(joined))
+        self.workload_entry = said["workload_entry"]
+        self.connected_at = said["connected_at"]
+        self.register_outputs({"workloadEntry": self.workload_entry})
+
+    @staticmethod
+    def _member(args: VmMemberArgs) -> dict[str, pulumi.Input[object]]:
+        """`components.workloads.files.MemberSpec`, with what is not known before the gateway is there."""
+        group = args["workload_args"]
+        return {
+            "workload": group["workload"],
+            "namespace": group["namespace"],
+            "service_account": group["service_account"],
+            "labels": dict(args["workload"].labels),
+            "network": group["network"],
+            "cluster_id": args["cluster_name"],
+            "mesh_id": args["mesh_id"],
+            "trust_domain": args["trust_domain"],
+            "revision": args["control_plane"].revision,
+            "istiod_namespace": NAMESPACE,
+            "gateway_addresses": args["gateway"].addresses,
+            "istiod_port": args["gateway"].istiod_port,
+            "address": args["machine"].address,
+            "probe": probe_document(group["probe"]),
+        }
