@@ -1,0 +1,62 @@
+# Every target is one command of ops/ or lab/; `make help` lists them. STACK chooses the stack, VM a machine.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+# as given: make would take ARGS='echo $HOME' for its own $H
+override ARGS := $(value ARGS)
+export STACK VM ARGS
+
+.PHONY: help up down preview status kubeconfig ssh env tools doctor test lint types unit engine e2e bench setup
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: ## system packages and the Python environment (every target does this first)
+	@ops/setup
+
+up: setup ## bring up the whole environment, prove it, print a summary  [STACK=dev|lab|…]
+	@$(PY) -m ops up
+
+down: setup ## take everything of the stack down again; only the tool cache stays  [STACK=]
+	@$(PY) -m ops down
+
+preview: setup ## what `up` would change; needs no cluster and no driver  [STACK=]
+	@$(PY) -m ops preview
+
+status: setup ## the environment as it is now, read-only  [STACK=]
+	@$(PY) -m ops status
+
+kubeconfig: setup ## write the stack's kubeconfig (0600) and print its path  [STACK=]
+	@$(PY) -m ops kubeconfig
+
+ssh: setup ## a shell on a machine, host key pinned  VM=vm-1 [STACK=] [ARGS='command']
+	@$(PY) -m ops ssh
+
+env: setup ## what to eval to run pulumi by hand: eval "$$(make -s env)"
+	@$(PY) -m ops env
+
+tools: setup ## get every tool the lab needs: official release first, else built from registries
+	@$(PY) -m lab.tools install
+
+doctor: setup ## which tools are there, from which source, and what is missing
+	@$(PY) -m lab.tools doctor
+
+lint: setup ## ruff
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+types: setup ## pyright, strict for components/
+	@$(PY) -m pyright
+
+unit: setup ## unit tests: renderers against goldens, components under mocks, settings, drivers
+	@$(PY) -m pytest tests/unit $(ARGS)
+
+engine: setup tools ## the real Pulumi engine on a local back end, a real Kubernetes API
+	@$(PY) -m ops run -- $(PY) -m pytest tests/engine $(ARGS)
+
+test: lint types unit engine ## lint, types, unit and engine tests
+
+e2e: setup tools ## the lab environment up, asserted through Kubernetes and SSH, destroyed, nothing left
+	@$(PY) -m ops run -- $(PY) -m pytest tests/e2e $(ARGS)
+
+bench: setup tools ## times of up, second up, preview and down on this machine  [ARGS='--runs 3']
+	@$(PY) -m bench $(ARGS)

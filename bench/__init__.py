@@ -1,0 +1,1 @@
+"""How long the environment takes on this machine."""

@@ -1,0 +1,1 @@
+"""What `make` runs around Pulumi: stack choice, state, repair of a killed run, summary."""

@@ -1,0 +1,34 @@
+"""What goes wrong, for people."""
+
+from __future__ import annotations
+
+REASON_CHARACTERS = 300
+
+
+class OpsError(Exception):
+    """Something a person has to act on. The message says what happened and what to do next."""
+
+    code = 1
+    """The exit code of the command line."""
+
+
+class Interrupted(OpsError):
+    """A person asked for the end."""
+
+    code = 130
+
+
+def missing_pulumi() -> OpsError:
+    """The error for a machine without Pulumi."""
+    return OpsError("pulumi is not on this machine yet; `make tools` gets it and what else is needed")
+
+
+def reason(text: str) -> str:
+    """The end of what a program said as one line.
+
+    It begins at the last line that is not indented: there both our own command lines and a Python traceback say what is wrong.
+    """
+    lines = text.rstrip().splitlines() or ["no reason given"]
+    begin = max((i for i, line in enumerate(lines) if line[:1].strip()), default=0)
+    joined = " ".join(" ".join(lines[begin:]).split()).removeprefix("error: ")
+    return joined if len(joined) <= REASON_CHARACTERS else f"{joined[: REASON_CHARACTERS - 1]}…"

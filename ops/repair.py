@@ -1,0 +1,194 @@
+"""What a killed run leaves behind, put right before the next one.
+
+- A lock of a process that is no more.
+- Operations that were under way: Pulumi does not know how they ended. Machines, nodes and members are made by commands that may be
+  run again, and Kubernetes objects are upserted; only a Helm release that was being installed has to be cleared.
+- Machines that are in the state but do not run, for instance after a reboot: they are started, their disks are as they were.
+- Machines that were begun and never got into the state: `down` removes them.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.command_line import Deadline
+from components.kube import ApiCluster, KubeError, wait
+from ops import state
+from ops.errors import OpsError
+from ops.workspace import PROJECT, Stack, secret_file
+
+RELEASE = "kubernetes:helm.sh/v3:Release"
+CLUSTER_SECONDS = 45
+"""How long a cluster that may just have been started gets before its releases are left alone."""
+UNINSTALL_SECONDS = 90
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What `up` has to know of a repair.
+
+    Attributes:
+        started: names of machines that did not run.
+        replace: URNs of machines that are gone.
+    """
+
+    started: Sequence[str] = ()
+    replace: Sequence[str] = ()
+
+
+def repair(stack: Stack, machines: bool = True) -> Repaired:
+    """Bring the stack to where `up` and `destroy` can work; quiet when there is nothing to do.
+
+    Args:
+        stack: the stack.
+        machines: whether to look after its machines and its Helm releases as well; not needed to destroy them.
+    """
+    _clear_dead_lock(stack)
+    deployment = stack.deployment()
+    pending = deployment.get("pending_operations") or []
+    if pending:
+        names = ", ".join(sorted({state.name(operation["resource"]["urn"]) for operation in pending}))
+        print(f"repair: an earlier run was cut off while it worked on {names}")
+    repaired = _start_machines(stack, deployment) if machines else Repaired()
+    if pending:
+        if machines:
+            _clear_releases(stack, deployment, pending)
+        _forget_pending(stack)
+    return repaired
+
+
+def _clear_dead_lock(stack: Stack) -> None:
+    """A local back end's lock is a file that names the process; Pulumi itself never looks whether it still lives."""
+    if not stack.local_backend:
+        return
+    for path in stack.local_backend.glob(f".pulumi/locks/**/{stack.name}/*.json"):
+        lock = json.loads(path.read_text())
+        if lock.get("hostname") == socket.gethostname() and not pulumi_runs(lock["pid"]):
+            print(f"repair: removing the lock of process {lock['pid']}, which is no more")
+            path.unlink()
+        else:
+            raise OpsError(
+                f"stack {stack.name} is being worked on by process {lock['pid']} of {lock.get('username')} on {lock.get('hostname')} since "
+                f"{lock.get('timestamp')}. Wait for it; when you know it is dead: pulumi cancel --stack {stack.name}"
+            )
+
+
+def pulumi_runs(pid: int) -> bool:
+    """Whether a process of that number is there and is Pulumi: after a reboot the number may be another's."""
+    seen = subprocess.run(
+        ["ps", "-p", str(pid), "-o", "stat=,comm="], text=True, capture_output=True, check=False
+    ).stdout.split(maxsplit=1)
+    return len(seen) == 2 and not seen[0].startswith("Z") and Path(seen[1].strip()).name == "pulumi"
+
+
+def _clear_releases(stack: Stack, deployment: state.Deployment, pending: Sequence[Mapping[str, Any]]) -> None:
+    """Uninstall releases that were being installed. Without an answer of the cluster they stay: the provider may mend them itself."""
+    creating = [o["resource"] for o in pending if o["type"] == "creating" and o["resource"]["type"] == RELEASE]
+    kubeconfig = state.kubeconfig(deployment)
+    if not creating or not kubeconfig:
+        return
+    if why := _unreachable(kubeconfig):
+        print(f"repair: the cluster does not answer, its Helm releases are left as they are: {why}")
+        return
+    with tempfile.TemporaryDirectory(dir=stack.folder) as folder:
+        file = secret_file(Path(folder) / "kubeconfig", kubeconfig)
+        for resource in creating:
+            inputs = state.reveal(resource.get("inputs") or {})
+            if name := inputs.get("name"):
+                print(f"repair: removing the Helm release {name}, which was being installed")
+                _uninstall(name, inputs.get("namespace") or "default", {**stack.env, "KUBECONFIG": str(file)})
+            else:
+                print(f"repair: {state.name(resource['urn'])} has a generated name and is left as it is")
+
+
+def _uninstall(name: str, namespace: str, env: Mapping[str, str]) -> None:
+    words = ["uninstall", name, "--namespace", namespace, "--ignore-not-found", "--wait", "--timeout", "60s"]
+    try:
+        ran = subprocess.run(
+            ["helm", *words], env=env, text=True, capture_output=True, timeout=UNINSTALL_SECONDS, check=False
+        )
+    except (FileNotFoundError, subprocess.TimeoutExpired) as error:
+        print(f"repair: going on, though helm could not remove {name}: {error}")
+        return
+    if ran.returncode:
+        print(f"repair: going on, though helm could not remove {name}: {ran.stderr.strip()}")
+
+
+def _unreachable(kubeconfig: str) -> str | None:
+    try:
+        cluster = ApiCluster(kubeconfig)
+        return wait(lambda: None if cluster.get("/version") else "no version", Deadline(CLUSTER_SECONDS), pause=1)
+    except KubeError as error:
+        return str(error)
+
+
+def _forget_pending(stack: Stack) -> None:
+    """`refresh --clear-pending-creates` would read every object; the list alone is what has to go. Secrets stay encrypted on the way."""
+    document = json.loads(stack.pulumi("stack", "export", "--stack", stack.name))
+    document["deployment"]["pending_operations"] = []
+    with tempfile.TemporaryDirectory(dir=stack.folder) as folder:
+        file = secret_file(Path(folder) / "state.json", json.dumps(document))
+        stack.pulumi("stack", "import", "--stack", stack.name, "--file", str(file))
+
+
+def _start_machines(stack: Stack, deployment: state.Deployment) -> Repaired:
+    """Start machines that stopped, and find those that are gone.
+
+    The state knows what was made, not whether it still runs. Asking the driver is quick.
+    """
+    made = list(state.documents(deployment, "components.machines", "ensure"))
+    # Existing hosts are neither listed nor started by anyone here.
+    machines = {urn: document for urn, document in made if document["driver"] != "existing"}
+    if not machines:
+        return Repaired()
+    asked = {key: next(iter(machines.values()))[key] for key in ("driver", "owner")}
+    states = {one["name"]: one["state"] for one in stack.module("components.machines", "list", asked)}
+    gone = [urn for urn, document in machines.items() if document["name"] not in states]
+    stopped = [document for document in machines.values() if states.get(document["name"], "running") != "running"]
+    for document in stopped:
+        print(f"repair: machine {document['name']} is {states[document['name']]}; starting it")
+    for urn in gone:
+        print(f"repair: machine {machines[urn]['name']} is gone; it will be made anew")
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda document: _start(stack, document), stopped))
+    return Repaired([document["name"] for document in stopped], gone)
+
+
+def _start(stack: Stack, document: Mapping[str, Any]) -> None:
+    try:
+        stack.module("components.machines", "update", document)
+    except OpsError as error:
+        raise OpsError(f"machine {document['name']} could not be started: {error}") from None
+
+
+def _begun(stack: Stack) -> Path:
+    return stack.folder / "machines.json"
+
+
+def remember(stack: Stack) -> None:
+    """Note, before the first `up`, whose machines will be ours: one that is begun and cut off is in no state."""
+    driver = (stack.settings().get("machines") or {}).get("driver")
+    if driver and driver != "existing":
+        secret_file(_begun(stack), json.dumps({"driver": driver, "owner": f"{PROJECT}/{stack.name}"}))
+
+
+def sweep(stack: Stack) -> None:
+    """Remove machines that an `up` from this state began and that never got into the state.
+
+    Raises:
+        OpsError: one could not be removed.
+    """
+    if not _begun(stack).exists():
+        return
+    owner = json.loads(_begun(stack).read_text())
+    for machine in stack.module("components.machines", "list", owner):
+        print(f"removing machine {machine['name']}, which an earlier run began")
+        stack.module("components.machines", "delete", {**owner, "name": machine["name"]})
