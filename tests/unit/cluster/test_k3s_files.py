@@ -1,0 +1,372 @@
+"""What makes a node: the files against goldens, and the script when it is run on a file tree of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import hashlib
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components.artifacts import MachineArtifact
+from components.cluster.k3s import RUN_STDIN
+from components.cluster.k3s_files import NodeSpec, config_yaml, leave_script, member_script, node_script, unit
+from tests.conftest import Golden
+
+GOLDEN = Path(__file__).parent / "golden"
+
+PLAIN = NodeSpec(
+    name="dev-server-1",
+    role="server",
+    address="10.89.0.11",
+    join="",
+    cluster_init=False,
+    version="v1.32.0+k3s1",
+    binary=MachineArtifact(
+        url="https://example.org/k3s",
+        sha256="1" * 64,
+        arm64=MachineArtifact(url="https://example.org/k3s-arm64", sha256="2" * 64),
+    ),
+    pod_cidr="10.42.0.0/16",
+    service_cidr="10.43.0.0/16",
+)
+FULL = dataclasses.replace(
+    PLAIN,
+    name="lab-server-1",
+    binary=MachineArtifact(path="/opt/istio-vms/k3s/k3s"),
+    tools=MachineArtifact(path="/opt/istio-vms/k3s/k3s-tools.tar"),
+    images=(MachineArtifact(path="/opt/istio-vms/a.tar"), MachineArtifact(path="/opt/istio-vms/b.tar")),
+    disable=("metrics-server",),
+    config={"kubelet-arg": ["cgroup-driver=cgroupfs"], "node-ip": "10.89.9.9"},
+    service_options={"UnsetEnvironment": "INVOCATION_ID", "Restart": "no"},
+    containerd_template="version = 2\n# it's {{ .SystemdCgroup }}\n",
+)
+JOIN = "https://10.89.0.11:6443"
+CASES = {
+    "server": FULL,
+    "agent": dataclasses.replace(FULL, name="lab-agent-1", role="agent", address="10.89.0.12", join=JOIN),
+    "plain-server": PLAIN,
+    "plain-agent": dataclasses.replace(PLAIN, name="dev-agent-1", role="agent", address="10.89.0.12", join=JOIN),
+    "ha-first": dataclasses.replace(PLAIN, cluster_init=True),
+    "ha-second": dataclasses.replace(PLAIN, name="dev-server-2", address="10.89.0.12", join=JOIN),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_files_are_the_golden_ones(case: str, golden: Golden) -> None:
+    golden(GOLDEN / f"{case}.config.yaml", config_yaml(CASES[case]))
+    golden(GOLDEN / f"{case}.service", unit(CASES[case]))
+    golden(GOLDEN / f"{case}.sh", node_script(CASES[case]))
+
+
+def test_a_server_has_what_an_agent_has_not() -> None:
+    server, agent = (yaml.safe_load(config_yaml(CASES[case])) for case in ("server", "agent"))
+    assert server["disable"] == ["traefik", "metrics-server"]
+    assert "servicelb" not in server["disable"]
+    assert {"server", "cluster-init"}.isdisjoint(server)
+    assert agent["server"] == JOIN
+    assert {"disable", "tls-san", "cluster-cidr"}.isdisjoint(agent)
+    assert agent["node-ip"] == "10.89.9.9", "what the settings say wins"
+    first, second = (yaml.safe_load(config_yaml(CASES[case])) for case in ("ha-first", "ha-second"))
+    assert first["cluster-init"] is True and "server" not in first
+    assert second["server"] == JOIN and "cluster-init" not in second
+
+
+@pytest.mark.parametrize("text", [*map(node_script, CASES.values()), member_script("a'b"), leave_script("a'b")])
+def test_every_script_is_bash(text: str) -> None:
+    assert subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True, check=False).stderr == ""
+
+
+# --------------------------------------------------------------------------------------------- a node of files
+
+SYSTEMCTL = """\
+echo "$*" >>"$FAKE/systemctl.log"
+case "$1" in
+  is-active) [ -e "$FAKE/active" ] ;;
+  restart) touch "$FAKE/active"; mkdir -p "$ROOT/etc/rancher/k3s"; echo "kind: Config" >"$ROOT/etc/rancher/k3s/k3s.yaml" ;;
+  show) cat "$FAKE/restarts" ;;
+esac
+"""
+JOURNAL = """\
+echo 'time="…" level=info msg="starting"'
+for i in 1 2 3 4 5 6 7 8 9; do echo 'time="…" level=error msg="failure '$i'"'; done
+echo 'E1121 03:00:00 the port is taken'
+"""
+PROGRAMS = {
+    "sudo": 'exec "$@"',
+    "systemctl": SYSTEMCTL,
+    "journalctl": JOURNAL,
+    "hostname": "echo node",
+    "sleep": "exit 0",
+    "curl": '[ -e "$FAKE/ready" ]',
+}
+K3S = '#!/bin/sh\necho "$*" >>"$FAKE/kubectl.log"\n[ -e "$FAKE/ready" ]\n'
+PLACES = ("/etc/rancher", "/etc/systemd", "/usr/local", "/var/lib/rancher", "/run/istio-vms")
+
+
+@dataclass
+class Node:
+    """A file tree that the script takes for a machine, with programs that write down how they were called."""
+
+    root: Path
+    fake: Path
+    spec: NodeSpec
+
+    @classmethod
+    def make(cls, folder: Path, role: str) -> Node:
+        root, fake, artifacts = (folder / name for name in ("root", "fake", "artifacts"))
+        for path in (root / "run", root / "usr/local/bin", fake, artifacts):
+            path.mkdir(parents=True)
+        for name, script in PROGRAMS.items():
+            (fake / name).write_text(f"#!/bin/sh\n{script}\n")
+            (fake / name).chmod(0o755)
+        (fake / "restarts").write_text("0\n")
+        (fake / "ready").touch()
+        subprocess.run(["tar", "-C", str(fake), "-cf", str(artifacts / "tools.tar"), "sudo"], check=True)
+        (artifacts / "k3s").write_text(K3S)
+        (artifacts / "image.tar").write_text("an image")
+        made = cls(root, fake, FULL)
+        made.sums(artifacts)
+        files = {name: MachineArtifact(path=str(artifacts / name)) for name in ("k3s", "tools.tar", "image.tar")}
+        made.spec = dataclasses.replace(
+            FULL,
+            role=role,
+            join="" if role == "server" else JOIN,
+            binary=files["k3s"],
+            tools=files["tools.tar"],
+            images=(files["image.tar"],),
+        )
+        return made
+
+    @staticmethod
+    def sums(artifacts: Path) -> None:
+        files = [path for path in artifacts.iterdir() if path.name != "SHA256SUMS"]
+        lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files]
+        (artifacts / "SHA256SUMS").write_text("".join(lines))
+
+    def run(self, text: str | None = None, token: str = "t0ken") -> subprocess.CompletedProcess[str]:
+        """Run the script as the component does."""
+        text = node_script(self.spec) if text is None else text
+        for place in PLACES:
+            text = text.replace(place, f"{self.root}{place}")
+        path = f"{self.fake}:{self.root}/usr/local/bin:{os.environ['PATH']}"
+        env = {**os.environ, "PATH": path, "FAKE": str(self.fake), "ROOT": str(self.root)}
+        return subprocess.run(
+            ["sh", "-c", RUN_STDIN], input=f"{token}\n{text}", env=env, capture_output=True, text=True, timeout=60
+        )
+
+    def calls(self, program: str) -> list[str]:
+        """How a program was called since this was last asked."""
+        log = self.fake / f"{program}.log"
+        lines = log.read_text().splitlines() if log.exists() else []
+        log.unlink(missing_ok=True)
+        return lines
+
+    def restarted(self) -> bool:
+        return "restart --no-block k3s" in self.calls("systemctl")
+
+    def file(self, path: str) -> Path:
+        return self.root / path.removeprefix("/")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Node:
+    return Node.make(tmp_path, "server")
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Node:
+    return Node.make(tmp_path, "agent")
+
+
+def test_a_server_gets_its_files_starts_and_prints_only_its_kubeconfig(server: Node) -> None:
+    ran = server.run()
+    assert (ran.returncode, ran.stdout) == (0, "kind: Config\n"), ran.stderr
+    started = ["daemon-reload", "enable --quiet k3s", "reset-failed k3s", "restart --no-block k3s"]
+    assert server.calls("systemctl")[:4] == started
+    assert ran.stderr.splitlines() == ["node: starting k3s", "node: the API server is ready"]
+    config = yaml.safe_load(server.file("/etc/rancher/k3s/config.yaml").read_text())
+    assert config["node-name"] == "lab-server-1"
+    assert Path(config["token-file"]).read_text() == "t0ken"
+    assert server.file("/usr/local/bin/k3s").read_text() == K3S
+    assert os.access(server.file("/usr/local/bin/k3s"), os.X_OK)
+    assert server.file("/usr/local/bin/kubectl").readlink() == Path("k3s")
+    data = "/var/lib/rancher/k3s/agent"
+    assert server.file(f"{data}/images/istio-vms-00.tar").resolve().read_text() == "an image"
+    assert server.file(f"{data}/etc/containerd/config.toml.tmpl").read_text() == FULL.containerd_template
+    tools = server.file("/usr/local/lib/istio-vms/k3s/bin")
+    assert sorted(path.name for path in tools.iterdir()) == ["containerd", "crictl", "ctr", "sudo"]
+
+
+def test_an_agent_waits_for_its_kubelet_and_prints_nothing(agent: Node) -> None:
+    ran = agent.run()
+    assert (ran.returncode, ran.stdout) == (0, ""), ran.stderr
+    assert ran.stderr.splitlines() == ["node: starting k3s", "node: the kubelet is ready"]
+    assert f"server: {JOIN}" in agent.file("/etc/rancher/k3s/config.yaml").read_text()
+
+
+def test_the_token_is_only_in_a_private_file(server: Node) -> None:
+    server.run(token="hunter2")
+    assert [
+        path for path in server.root.rglob("*") if path.is_file() and "hunter2" in path.read_text(errors="replace")
+    ] == [server.file("/etc/rancher/k3s/token")]
+    assert server.file("/etc/rancher/k3s/token").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_second_run_writes_and_restarts_nothing(server: Node) -> None:
+    server.run()
+    assert server.restarted()
+    before = stamps(server)
+    ran = server.run()
+    assert (ran.returncode, ran.stdout) == (0, "kind: Config\n"), ran.stderr
+    assert not server.restarted()
+    assert stamps(server) == before
+
+
+def stamps(node: Node) -> dict[str, tuple[int, int]]:
+    """Inode and time of what the script installs."""
+    files = [path for path in node.root.rglob("*") if path.is_file() and "/run/" not in str(path)]
+    return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"config": {"kubelet-arg": ["max-pods=10"]}},
+        {"service_options": {"LimitNOFILE": "1024"}},
+        {"containerd_template": "version = 3\n"},
+        {"address": "10.89.0.99"},
+    ],
+)
+def test_a_changed_file_restarts(server: Node, change: dict[str, object]) -> None:
+    server.run()
+    assert server.restarted()
+    server.spec = dataclasses.replace(server.spec, **change)  # pyright: ignore[reportArgumentType]
+    server.run()
+    assert server.restarted()
+    server.run()
+    assert not server.restarted()
+
+
+def test_another_token_restarts(server: Node) -> None:
+    server.run()
+    assert server.restarted()
+    server.run(token="another")
+    assert server.restarted()
+
+
+def test_another_k3s_restarts(server: Node, tmp_path: Path) -> None:
+    server.run()
+    assert server.restarted()
+    (tmp_path / "artifacts/k3s").write_text(K3S + "# newer\n")
+    Node.sums(tmp_path / "artifacts")
+    assert server.run().returncode == 0
+    assert server.restarted()
+    assert "# newer" in server.file("/usr/local/bin/k3s").read_text()
+
+
+def test_a_k3s_that_does_not_run_is_started(server: Node) -> None:
+    server.run()
+    assert server.restarted()
+    (server.fake / "active").unlink()
+    server.run()
+    assert server.restarted()
+
+
+@pytest.mark.parametrize("lost", ["after the files", "after the start"])
+def test_a_run_that_was_cut_off_is_finished_by_the_next(server: Node, lost: str) -> None:
+    # A command that fails ends the script where a kill would.
+    point = "systemctl daemon-reload" if lost == "after the files" else 'echo "$inputs" >'
+    assert server.run(node_script(server.spec).replace(point, f"exit 9\n{point}")).returncode == 9
+    server.calls("systemctl")
+    assert server.run().returncode == 0
+    assert server.restarted()
+
+
+def test_a_k3s_that_keeps_ending_is_given_up_with_its_last_errors(server: Node) -> None:
+    (server.fake / "ready").unlink()
+    (server.fake / "restarts").write_text("4\n")
+    ran = server.run()
+    assert (ran.returncode, ran.stdout) == (1, "")
+    *errors, last = ran.stderr.splitlines()[1:]
+    assert last == "node: k3s keeps ending; the last errors of k3s are above, all of them in: journalctl -u k3s"
+    assert len(errors) == 8
+    assert errors[-1] == "E1121 03:00:00 the port is taken"
+    assert not [line for line in errors if "level=info" in line]
+    # The next run starts it again, though nothing has changed.
+    server.calls("systemctl")
+    (server.fake / "ready").touch()
+    (server.fake / "restarts").write_text("0\n")
+    assert server.run().returncode == 0
+    assert server.restarted()
+
+
+@pytest.mark.parametrize(("role", "what"), [("server", "the API server"), ("agent", "the kubelet")])
+def test_what_does_not_become_ready_is_waited_for_so_long_and_named(tmp_path: Path, role: str, what: str) -> None:
+    node = Node.make(tmp_path, role)
+    (node.fake / "ready").unlink()
+    ran = node.run(node_script(node.spec).replace("-lt 720 ]", "-lt 5 ]"))
+    assert ran.returncode == 1
+    assert ran.stderr.splitlines()[-1].startswith(f"node: {what} was not ready after 180 s; ")
+    assert node.calls("systemctl").count("show -p NRestarts --value k3s") == 5
+
+
+def test_a_damaged_artifact_stops_before_anything_is_started(server: Node, tmp_path: Path) -> None:
+    (tmp_path / "artifacts/k3s").write_text("something else")
+    ran = server.run()
+    assert ran.returncode == 1
+    assert "SHA-256" in ran.stderr.splitlines()[-1]
+    assert server.calls("systemctl") == []
+
+
+def test_a_node_that_another_run_works_on_is_left_alone(server: Node) -> None:
+    lock = server.file("/run/istio-vms-k3s.lock")
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        ran = server.run(node_script(server.spec).replace("flock -w 300", "flock -w 0.1"))
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert "another run still works on this node" in ran.stderr
+    assert server.calls("systemctl") == []
+
+
+# --------------------------------------------------------------------------------------------- membership
+
+KUBECTL = """echo "$*" >>"$FAKE/kubectl.log"
+case "$1" in
+  get) [ -e "$FAKE/ready" ] && printf True ;;
+  describe) echo "Conditions: the network is not ready" ;;
+esac
+"""
+
+
+@pytest.fixture
+def cluster(server: Node) -> Node:
+    """A server whose kubectl answers."""
+    (server.fake / "kubectl").write_text(f"#!/bin/sh\n{KUBECTL}")
+    (server.fake / "kubectl").chmod(0o755)
+    return server
+
+
+def test_a_ready_node_is_a_member_at_once(cluster: Node) -> None:
+    assert cluster.run(member_script("lab-agent-1")).returncode == 0
+    (call,) = cluster.calls("kubectl")
+    assert call.startswith("get node lab-agent-1 -o jsonpath=")
+
+
+def test_a_node_that_does_not_become_ready_is_described(cluster: Node) -> None:
+    (cluster.fake / "ready").unlink()
+    ran = cluster.run(member_script("lab-agent-1").replace("seq 720", "seq 3"))
+    assert ran.returncode == 1
+    assert "Conditions: the network is not ready" in ran.stderr
+    assert ran.stderr.splitlines()[-1].startswith("node lab-agent-1 was not Ready after 180 s")
+    assert [call.split()[0] for call in cluster.calls("kubectl")] == ["get", "get", "get", "describe"]
+
+
+def test_a_node_leaves(cluster: Node) -> None:
+    assert cluster.run(leave_script("lab-agent-1")).returncode == 0
+    assert cluster.calls("kubectl") == ["delete node lab-agent-1 --ignore-not-found --timeout=30s"]

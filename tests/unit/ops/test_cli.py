@@ -1,0 +1,335 @@
+"""The command lines behind `make`, with Pulumi and ssh standing in for themselves."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from components.machines.driver import DriverError
+from ops import __main__ as cli
+from ops import heal as healing
+from ops import workspace
+from ops.workspace import Stack
+from tests.unit.ops.conftest import NAMES, Api, World, deployment, machine, outputs
+from tests.unit.ops.test_engine import events, said
+from tests.unit.ops.test_workspace import mode, traces
+
+FIRST, SECOND = NAMES.values()
+SSH = """\
+#!/bin/sh
+for word in "$@"; do echo "$word"; done >"$FAKE_WORLD/ssh.words"
+while [ $# -gt 0 ]; do [ "$1" != -i ] || { stat -c %a "$2"; cat "$2"; } >"$FAKE_WORLD/ssh.key"; shift; done
+exit 7
+"""
+
+
+@pytest.fixture(autouse=True)
+def lab(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine without Multipass."""
+    monkeypatch.setenv("PATH", f"{world.bin}:{Path(sys.executable).parent}:/usr/bin:/bin")
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["ops", *words])
+    return cli.main()
+
+
+@pytest.fixture
+def live(world: World, api: Api) -> Api:
+    """A lab that is up and well."""
+    world.put("deployment.json", deployment(api))
+    api.node("lab-server-1")
+    api.node("lab-agent-1")
+    api.entry(FIRST)
+    api.entry(SECOND)
+    return api
+
+
+# --------------------------------------------------------------------------------------------- up and down
+
+
+def test_up_ends_with_the_summary(
+    world: World, live: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.put("up.out", "Updating (lab):\n")
+    assert run(monkeypatch, "up") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("stack lab (Multipass is not installed); providers: the lab's stand-ins\nUpdating (lab):\n")
+    assert "  VM       lab-vm-2      10.89.1.10  healthy" in out
+    assert "s; nothing changed in the state" in out
+    assert live.token not in out and "PRIVATE KEY" not in out
+    assert world.modules("workloads", "join") == []
+    (call,) = world.calls("up")
+    assert {"--yes", "--skip-preview", "--suppress-outputs"} <= set(call["words"])
+
+
+def test_up_replaces_machines_that_are_gone(
+    world: World, live: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = machine("lab-server-1")
+    world.put("deployment.json", deployment(live, gone))
+    world.put("machines.list.json", [])
+    assert run(monkeypatch, "up") == 0
+    words = world.calls("up")[0]["words"]
+    assert words[words.index("--replace") + 1] == gone["urn"]
+
+
+def test_up_heals_and_says_what_it_could_not(
+    world: World, live: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    live.entry(SECOND, healthy="False")
+    assert run(monkeypatch, "up") == 1
+    shown = capsys.readouterr()
+    assert "heal: lab-vm-2 joins the mesh again" in shown.out
+    assert "not healthy" in shown.out
+    assert shown.err.splitlines()[-1].startswith("error: not everything is healthy, see above; `make up STACK=lab`")
+
+
+def test_up_looks_after_members_of_machines_it_started(
+    world: World, live: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(healing, "CLUSTER_SECONDS", 1)
+    world.put("deployment.json", deployment(live, machine("lab-vm-2")))
+    world.put("machines.list.json", [{"name": "lab-vm-2", "state": "stopped"}])
+    world.put("samples.prove.json", [])
+    assert run(monkeypatch, "up") == 0
+    assert [document["ssh"]["host"] for document in world.modules("workloads", "join")] == ["10.89.1.10"]
+
+
+def test_a_failed_up_ends_with_what_failed_and_what_to_do(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.put("up.code", "1")
+    world.put("up.events", events(said("error: no [such] image", "vm-1-join")))
+    assert run(monkeypatch, "up") == 1
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "error: vm-1-join: no [such] image",
+        "  `make up STACK=lab` goes on from here, `make down STACK=lab` takes all of it down",
+    ]
+
+
+def test_down_leaves_nothing(
+    world: World, live: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "up") == 0
+    world.put("machines.list.json", [{"name": "lab-orphan", "state": "running"}])
+    assert run(monkeypatch, "kubeconfig") == 0
+    assert run(monkeypatch, "down") == 0
+    assert not world.home.exists()
+    assert world.calls("stack", "rm")[0]["words"][2:5] == ["lab", "--yes", "--preserve-config"]
+    assert world.modules("machines", "delete") == [{"driver": "nspawn", "owner": "istio-vms/lab", "name": "lab-orphan"}]
+    assert "stack lab is gone" in capsys.readouterr().out
+
+
+def test_down_of_what_is_not_up_does_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "down") == 0
+    assert "stack lab is not up; there is nothing to take down" in capsys.readouterr().out
+    assert not world.home.exists()
+
+
+def test_down_that_was_killed_at_its_very_end_is_finished(
+    world: World, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.pulumi("stack", "rm", "lab")
+    traces(world, "lab")
+    assert run(monkeypatch, "down") == 0
+    assert not world.calls("destroy")
+    assert not world.home.exists()
+
+
+def test_a_failed_down_keeps_the_state(
+    world: World, stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.put("destroy.code", "1")
+    assert run(monkeypatch, "down") == 1
+    assert "`make down STACK=lab` goes on from here" in capsys.readouterr().err
+    assert stack.exists() and stack.config_file.exists()
+    assert not world.calls("stack", "rm")
+
+
+def test_preview_repairs_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.put("deployment.json", {"resources": [machine("lab-a")], "pending_operations": []})
+    assert run(monkeypatch, "preview") == 0
+    assert len(world.calls("preview")) == 1
+    assert not (world.folder / "modules.jsonl").exists()
+
+
+# --------------------------------------------------------------------------------------------- looking and getting in
+
+
+def test_status_is_read_only_and_its_exit_code_tells(
+    world: World, live: Api, stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "status") == 0
+    live.entry(FIRST, healthy="False")
+    assert run(monkeypatch, "status") == 1
+    assert "not healthy" in capsys.readouterr().out
+    assert not (world.folder / "modules.jsonl").exists()
+    assert {call["words"][0] for call in world.calls()} == {"stack"}
+
+
+@pytest.mark.parametrize("verb", ["status", "kubeconfig", "ssh"])
+@pytest.mark.parametrize("opened", [True, False])
+def test_a_stack_that_is_not_up_is_told_in_a_line(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str, opened: bool
+) -> None:
+    if opened:
+        Stack.open("lab")
+        capsys.readouterr()
+    assert run(monkeypatch, verb) == 1
+    shown = capsys.readouterr()
+    assert shown.err == "error: stack lab is not up; `make up STACK=lab` brings it up\n"
+    assert shown.out == ""
+
+
+def test_kubeconfig_prints_nothing_but_the_path_of_a_private_file(
+    live: Api, stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert run(monkeypatch, "kubeconfig") == 0
+    path = Path(capsys.readouterr().out.removesuffix("\n"))
+    assert path.read_text() == live.kubeconfig
+    assert mode(path) == 0o600
+
+
+@pytest.mark.parametrize("given", ["vm-1", "lab-vm-1"])
+def test_ssh_pins_the_host_key_and_keeps_the_key_private(
+    world: World, live: Api, stack: Stack, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    world.program("ssh", SSH)
+    monkeypatch.setenv("VM", given)
+    monkeypatch.setenv("ARGS", "echo $HOME; id")
+    assert run(monkeypatch, "ssh") == 7
+    words = (world.folder / "ssh.words").read_text().splitlines()
+    assert words[-2:] == ["ubuntu@10.89.0.14", "echo $HOME; id"]
+    assert (world.folder / "ssh.key").read_text() == "600\nPRIVATE KEY\n"
+    options = dict(word.split("=", 1) for word in words if "=" in word)
+    assert options["StrictHostKeyChecking"] == "yes"
+    known = Path(options["UserKnownHostsFile"])
+    assert known.read_text() == f"{options['HostKeyAlias']} ssh-ed25519 KEY-OF-lab-vm-1\n"
+    assert words[words.index("-F") + 1] == "none"
+    assert "PRIVATE" not in " ".join(words)
+
+
+def test_sshs_options_are_ones_that_ssh_knows(
+    world: World, live: Api, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.program("ssh", '#!/bin/sh\nexec /usr/bin/ssh -G "$@" >"$FAKE_WORLD/ssh.means"\n')
+    monkeypatch.setenv("VM", "vm-2")
+    assert run(monkeypatch, "ssh") == 0
+    means = dict(line.split(" ", 1) for line in (world.folder / "ssh.means").read_text().splitlines() if " " in line)
+    assert (means["hostname"], means["port"], means["user"]) == ("10.89.1.10", "22", "ubuntu")
+    assert (means["stricthostkeychecking"], means["hostkeyalias"]) == ("true", "machine")
+    assert means["userknownhostsfile"] == str(stack.folder / "known_hosts")
+    assert means["identityfile"] == str(stack.folder / "id_ed25519")
+
+
+@pytest.mark.parametrize("given", ["vm-9", ""])
+def test_ssh_to_a_machine_that_is_not_there_names_those_that_are(
+    live: Api, stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: str
+) -> None:
+    monkeypatch.setenv("VM", given)
+    assert run(monkeypatch, "ssh") == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.endswith("stack lab has lab-server-1, lab-agent-1, lab-vm-1, lab-vm-2")
+    assert f"VM={given or '(not given)'}" in error
+
+
+# --------------------------------------------------------------------------------------------- env and run
+
+
+def test_env_makes_a_shell_what_pulumi_runs_with(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "with space and 'quotes'"))
+    assert run(monkeypatch, "env") == 0
+    script = 'eval "$1"; exec "$2" -c "import json, os; print(json.dumps(dict(os.environ)))"'
+    words = ["bash", "-c", script, "bash", capsys.readouterr().out, sys.executable]
+    made = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    differing = {key for key in {*made, *os.environ} if made.get(key) != workspace.environment().get(key)}
+    assert differing <= {"_", "SHLVL", "PWD", "OLDPWD", "COLUMNS", "LINES"}  # bash sets these itself
+
+
+def test_run_passes_the_environment_and_the_exit_code_on(
+    world: World, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "run", "--", "sh", "-c", "echo $PULUMI_BACKEND_URL; exit 3") == 3
+    assert capfd.readouterr().out == f"file://{world.home}/backend\n"
+
+
+def test_a_command_that_is_not_there_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "run", "--", "no-such-command") == 1
+    assert capsys.readouterr().err == "error: no-such-command: there is no such command\n"
+
+
+# --------------------------------------------------------------------------------------------- errors
+
+
+def test_an_unknown_stack_is_one_line(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STACK", "[red]")
+    assert run(monkeypatch, "up") == 1
+    error = capsys.readouterr().err
+    assert error == "error: STACK=[red]: there is no Pulumi.[red].yaml; stacks are dev, lab, lab-two\n"
+
+
+def test_pulumis_error_is_one_line(
+    world: World, stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.put("refuses", "")
+    capsys.readouterr()
+    assert run(monkeypatch, "status") == 1
+    assert capsys.readouterr().err == "error: `pulumi stack ls` failed: the back end cannot be reached\n"
+
+
+def test_an_interruption_outside_of_the_engine_has_its_exit_code_too(
+    world: World, stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "repair", interrupted)
+    assert run(monkeypatch, "up") == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "error: interrupted; the same command goes on from here"
+
+
+def test_what_the_summary_needs_is_what_the_program_exports(api: Api) -> None:
+    text = (workspace.Path(cli.__file__).parents[1] / "__main__.py").read_text()
+    assert all(f'pulumi.export("{name}"' in text for name in outputs(api))
+
+
+def test_up_gets_what_its_machines_need_and_preview_pulumi_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace.get_tools("lab", machines=True)
+    workspace.get_tools("lab", machines=False)
+    (world.project / "Pulumi.dev.yaml").write_text("config:\n  istio-vms:machines: {driver: multipass}\n")
+    workspace.get_tools("dev", machines=True)
+    assert world.tools() == [["install", "--quiet"], ["install", "--quiet", "pulumi"], ["install", "--quiet", "pulumi"]]
+
+
+def test_up_ends_before_any_tool_where_machines_cannot_run(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> None:
+        raise DriverError("nspawn machines need root: run as root, or use STACK=dev (multipass)")
+
+    monkeypatch.setattr(workspace, "check_host", refuse)
+    assert run(monkeypatch, "up") == 1
+    assert "or use STACK=dev" in capsys.readouterr().err
+    assert world.tools() == []
+
+
+def test_up_ends_where_a_tool_cannot_be_had(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.put("tools-fail", "")
+    assert run(monkeypatch, "up") == 1
+    assert "make doctor" in capsys.readouterr().err
+    assert world.calls("up") == []

@@ -1,0 +1,236 @@
+"""Which stack, where its state is, and that one stack's end leaves the others alone."""
+
+import json
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ops import workspace
+from ops.errors import OpsError
+from ops.workspace import Stack
+from tests.unit.ops.conftest import World
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+# --------------------------------------------------------------------------------------------- which stack
+
+
+def test_stack_names_the_stack(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STACK", "lab-two")
+    assert workspace.choose_stack() == ("lab-two", "STACK asks for it")
+
+
+@pytest.mark.parametrize(("installed", "chosen"), [(True, "dev"), (False, "lab")])
+def test_without_stack_multipass_decides(
+    world: World, monkeypatch: pytest.MonkeyPatch, installed: bool, chosen: str
+) -> None:
+    if installed:
+        world.program("multipass", "#!/bin/sh\n")
+    monkeypatch.setenv("PATH", str(world.bin))
+    name, why = workspace.choose_stack()
+    assert name == chosen
+    assert "Multipass" in why
+
+
+def test_an_unknown_stack_names_the_missing_file_and_the_known_ones(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STACK", "prod")
+    with pytest.raises(OpsError, match=r"no Pulumi\.prod\.yaml; stacks are dev, lab, lab-two$"):
+        workspace.choose_stack()
+
+
+# --------------------------------------------------------------------------------------------- where state is
+
+
+def test_the_passphrase_is_only_ours_and_stays(world: World) -> None:
+    Stack.open("lab")
+    file = world.home / "passphrase"
+    first = file.read_text()
+    assert mode(file) == 0o600
+    assert len(first) >= 40
+    assert [mode(folder) for folder in (world.home, world.home / "backend", world.home / "stacks/lab")] == [0o700] * 3
+    Stack.open("lab-two")
+    assert file.read_text() == first
+
+
+def test_a_given_passphrase_is_used_and_none_is_made(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "given")
+    stack = Stack.open("lab")
+    assert "PULUMI_CONFIG_PASSPHRASE_FILE" not in stack.env
+    assert not (world.home / "passphrase").exists()
+
+
+def test_the_salt_stays_while_the_settings_follow_the_repository(world: World) -> None:
+    Stack.open("lab")
+    (world.project / "Pulumi.lab.yaml").write_text("config:\n  istio-vms:machines: {driver: multipass}\n")
+    stack = Stack.open("lab")
+    assert yaml.safe_load(stack.config_file.read_text()) == {
+        "config": {"istio-vms:machines": {"driver": "multipass"}},
+        "encryptionsalt": "v1:salt-of-lab",
+    }
+    assert len(world.calls("stack", "init")) == 1
+    assert not (world.project / "Pulumi.lab.yaml").read_text().count("salt")
+
+
+def test_a_salt_that_the_repository_has_wins(world: World) -> None:
+    with (world.project / "Pulumi.lab.yaml").open("a") as file:
+        file.write("encryptionsalt: v1:of-the-team\n")
+    text = Stack.open("lab").config_file.read_text()
+    assert yaml.safe_load(text)["encryptionsalt"] == "v1:of-the-team"
+    assert text.count("encryptionsalt") == 1
+
+
+def test_an_init_that_was_cut_off_is_done_again(world: World) -> None:
+    (world.home / "stacks/lab/init").mkdir(parents=True)
+    (world.home / "stacks/lab/init/left").touch()
+    assert "salt-of-lab" in Stack.open("lab").config_file.read_text()
+    assert not (world.home / "stacks/lab/init").exists()
+
+
+def test_attribute_files_that_a_killed_engine_left_empty_go(world: World) -> None:
+    Stack.open("lab")
+    stacks = world.home / "backend/.pulumi/stacks/istio-vms"
+    (stacks / "lab.json.attrs").touch()
+    (stacks / "lab.json.bak.attrs").write_text("{}")
+    Stack.find("lab")
+    assert sorted(path.name for path in stacks.iterdir()) == ["lab.json", "lab.json.bak.attrs"]
+
+
+def test_another_back_end_is_respected(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{tmp_path / 'elsewhere'}")
+    Stack.open("lab")
+    assert {call["env"]["PULUMI_BACKEND_URL"] for call in world.calls()} == {f"file://{tmp_path / 'elsewhere'}"}
+    assert (tmp_path / "elsewhere/.pulumi/stacks/istio-vms/lab.json").exists()
+    assert not (world.home / "backend").exists()
+
+
+def test_our_tools_come_first_on_path_and_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = workspace.environment()["PATH"]
+    assert first.split(os.pathsep)[:2] == [str(world.project / ".venv/bin"), str(world.bin)]
+    monkeypatch.setenv("PATH", first)
+    assert workspace.environment()["PATH"] == first
+
+
+def test_stand_ins_serve_until_both_official_providers_are_there(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from lab.tools.recipes import PLUGINS
+
+    monkeypatch.setenv("PULUMI_HOME", str(tmp_path / "pulumi"))
+    for name, version in PLUGINS.items():
+        assert "lab/plugins/bin" in workspace.environment()["PATH"]
+        folder = tmp_path / f"pulumi/plugins/resource-{name}-v{version}"
+        folder.mkdir(parents=True)
+        (folder / f"pulumi-resource-{name}").touch()
+    assert "lab/plugins/bin" not in workspace.environment()["PATH"]
+    assert "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION" not in workspace.environment()
+
+
+def test_a_stack_that_is_not_there_is_not_made_by_looking(world: World) -> None:
+    with pytest.raises(OpsError, match="stack lab is not up; `make up STACK=lab`"):
+        Stack.find("lab")
+    assert not world.home.exists()
+
+
+# --------------------------------------------------------------------------------------------- its end
+
+
+def traces(world: World, stack: str) -> list[Path]:
+    """What the real engine leaves of a stack that was destroyed and removed."""
+    pulumi = world.home / "backend/.pulumi"
+    made = [
+        pulumi / f"backups/istio-vms/{stack}/{stack}.1795231500.json",
+        pulumi / f"history/istio-vms/{stack}/{stack}-1795231500.history.json",
+        pulumi / f"locks/organization/istio-vms/{stack}/left.json",
+        pulumi / f"stacks/istio-vms/{stack}.json.bak",
+    ]
+    for path in made:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    return made
+
+
+def test_only_this_stacks_traces_go(world: World) -> None:
+    first, second = Stack.open("lab"), Stack.open("lab-two")
+    gone, kept = traces(world, "lab"), traces(world, "lab-two")
+    workspace.forget(first)
+    assert not any(path.exists() for path in [*gone, first.folder])
+    assert all(path.exists() for path in [*kept, second.config_file, world.home / "passphrase"])
+    assert Stack.find("lab-two").exists()
+
+
+def test_with_the_last_stack_all_of_it_goes(world: World) -> None:
+    stack = Stack.open("lab")
+    stack.pulumi("stack", "rm", "lab")
+    traces(world, "lab")
+    workspace.forget(stack)
+    assert not world.home.exists()
+
+
+def test_what_belongs_to_a_stack_of_another_back_end_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = Stack.open("lab")
+    stack.pulumi("stack", "rm", "lab")
+    (world.home / "stacks/elsewhere").mkdir()
+    workspace.forget(stack)
+    assert (world.home / "passphrase").exists()
+
+
+def test_a_named_back_end_is_left_alone(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{tmp_path / 'elsewhere'}")
+    stack = Stack.open("lab")
+    workspace.forget(stack)
+    assert (tmp_path / "elsewhere/.pulumi/stacks/istio-vms/lab.json").exists()
+    assert not stack.folder.exists()
+
+
+# --------------------------------------------------------------------------------------------- calling
+
+
+def test_pulumis_reason_is_ours(stack: Stack, world: World) -> None:
+    world.put("refuses", "")
+    with pytest.raises(OpsError) as raised:
+        stack.deployment()
+    assert str(raised.value) == "`pulumi stack export` failed: the back end cannot be reached"
+
+
+def test_a_machine_without_pulumi_is_told_how_to_get_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    (world.bin / "pulumi").unlink()
+    monkeypatch.setenv("PATH", "/nowhere")
+    (world.home / "backend").mkdir(parents=True)
+    with pytest.raises(OpsError, match="`make tools` gets it"):
+        Stack.open("lab")
+
+
+def test_a_document_travels_on_stdin_only(stack: Stack, world: World) -> None:
+    world.put("machines.list.json", [{"name": "a"}])
+    said: list[str] = []
+    answer = stack.module("components.machines", "list", {"key": "hunter2" * 50_000}, tell=said.append)
+    assert answer == [{"name": "a"}]
+    assert said == ["[   0.1 s] list is at work"]
+    (call,) = [json.loads(line) for line in (world.folder / "modules.jsonl").read_text().splitlines()]
+    assert "hunter2" in call["document"]["key"]
+    assert "hunter2" not in " ".join(call["argv"])
+
+
+def test_a_failing_module_says_why_in_a_line(stack: Stack, world: World) -> None:
+    world.put("samples.prove.error", "error: 2 call(s) failed within 60 s:\n  pod → a: 503\n  a → pods: 403")
+    with pytest.raises(OpsError) as raised:
+        stack.module("components.samples", "prove", {})
+    assert str(raised.value) == "2 call(s) failed within 60 s: pod → a: 503 a → pods: 403"
+
+
+def test_a_secret_file_is_never_readable_by_others(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text("older and longer")
+    path.chmod(0o644)
+    workspace.secret_file(path, "new")
+    assert (mode(path), path.read_text()) == (0o600, "new")
+    assert subprocess.run(["ls", tmp_path], capture_output=True, text=True).stdout == "key\n"

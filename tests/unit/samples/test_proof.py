@@ -1,0 +1,198 @@
+"""What counts as proof of traffic, what does not, and what is said then."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from components import ssh
+from components.command_line import Failure, parse
+from components.kube import ApiObject, Ran
+from components.samples.proof import ProveRequest, Response, identities, prove
+
+DOCUMENT: dict[str, Any] = {
+    "kubeconfig": "secret",
+    "caller": {"namespace": "sample"},
+    "calls": [
+        {
+            "vm": "lab-vm-1",
+            "ssh": {"host": "10.89.1.21", "user": "ubuntu", "private_key": "secret", "host_key": "ssh-ed25519 AAAA"},
+            "workload_entry": "app-1",
+            "pod_to_vm": "http://app.vmns.svc:8000",
+            "vm_to_mesh": "http://helloworld.sample.svc:5000",
+        }
+    ],
+    "timeout_seconds": 0.01,
+}
+POD = "spiffe://cluster.local/ns/sample/sa/curl"
+VM = "spiffe://cluster.local/ns/vmns/sa/app-sa"
+HELLO = "spiffe://cluster.local/ns/sample/sa/helloworld-v1"
+
+
+def forwarded(by: str, uri: str) -> str:
+    return f'By={by};Hash=0a1b;Subject="";URI={uri}'
+
+
+def http(status: int, body: str, *headers: str) -> str:
+    return "\r\n".join([f"HTTP/1.1 {status} …", *headers, "", body])
+
+
+def echo(xfcc: str | None, instance: str = "") -> str:
+    """As the VM's sample application answers."""
+    headers = {"user-agent": "curl/8", **({"x-forwarded-client-cert": xfcc} if xfcc else {})}
+    return http(200, json.dumps(headers), "server: envoy", *([f"X-Instance: {instance}"] if instance else []))
+
+
+def go_echo(xfcc: str) -> str:
+    """As a Go server's header map looks."""
+    return http(200, json.dumps({"User-Agent": ["curl/8"], "X-Forwarded-Client-Cert": [xfcc]}), "server: envoy")
+
+
+class FakeCluster:
+    def __init__(self, answer: str = "", exit_code: int = 0, stderr: str = "") -> None:
+        self.answer = Ran(exit_code, answer or echo(forwarded(VM, POD)), stderr)
+        self.others: list[str] = []
+        self.phase = "Running"
+        self.entry: ApiObject | None = {"spec": {"serviceAccount": "app-sa"}}
+        self.commands: list[Sequence[str]] = []
+
+    def get(self, path: str) -> ApiObject | None:
+        assert path == "/apis/networking.istio.io/v1/namespaces/vmns/workloadentries/app-1"
+        return self.entry
+
+    def items(self, path: str, selector: str = "") -> list[ApiObject]:
+        assert (path, selector) == ("/api/v1/namespaces/sample/pods", "app=curl")
+        return [
+            {"metadata": {"name": "curl-1"}, "spec": {"serviceAccountName": "curl"}, "status": {"phase": self.phase}}
+        ]
+
+    def run(self, namespace: str, pod: str, container: str, command: Sequence[str], timeout: float) -> Ran:
+        assert (namespace, pod, container) == ("sample", "curl-1", "curl")
+        self.commands.append(command)
+        return Ran(0, self.others.pop(), "") if self.others else self.answer
+
+    create = delete = get  # type: ignore[assignment]
+
+
+class FakeVm:
+    """Stands for `ssh.connect` and its session; answers by path."""
+
+    def __init__(self, hello: str = http(200, "Hello version: v1", "server: envoy"), headers: str = "") -> None:
+        self.answers = {"/hello": hello, "/headers": headers or go_echo(forwarded(HELLO, VM))}
+
+    def __call__(self, *_: Any) -> Any:
+        return self
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def run(self, script: str, timeout: float, as_root: bool) -> str:
+        assert not as_root
+        answer = self.answers["/" + script.rpartition("/")[2]]
+        if answer.startswith("curl:"):
+            raise ssh.CommandError(answer, 6)
+        return answer
+
+
+def run(cluster: FakeCluster, vm: FakeVm, lines: list[str] | None = None) -> list[dict[str, Any]]:
+    progress = lines.append if lines is not None else lambda _: None
+    return prove(parse(ProveRequest, json.dumps(DOCUMENT)), cluster, progress, vm, lambda _: None)
+
+
+def test_both_ways_are_proven_by_both_identities() -> None:
+    cluster, lines = FakeCluster(), list[str]()
+    there, back = run(cluster, FakeVm(), lines)
+    assert (there["proof"], there["client_identity"], there["server_identity"]) == ("mutual-tls", POD, VM)
+    assert (back["proof"], back["client_identity"], back["server_identity"]) == ("mutual-tls", VM, HELLO)
+    assert back["body"] == "Hello version: v1"
+    assert cluster.commands == [["curl", "-sS", "-i", "-m", "5", "http://app.vmns.svc:8000/headers"]]
+    assert lines == ["pod → lab-vm-1: 200, mutual-tls", "lab-vm-1 → pods: 200, mutual-tls"]
+
+
+def test_an_application_that_does_not_echo_leaves_the_weaker_proof() -> None:
+    nothing = http(404, "not found", "x-envoy-upstream-service-time: 2")
+    there, back = run(FakeCluster(nothing), FakeVm(headers=nothing))
+    assert (there["proof"], there["status"], there["client_identity"]) == ("proxied", 404, None)
+    assert (back["proof"], back["status"], back["client_identity"]) == ("proxied", 200, None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (echo(None), "not told who called: no mutual TLS"),
+        (echo(forwarded(VM, "spiffe://cluster.local/ns/other/sa/curl")), "ns/other/sa/curl called"),
+        (echo(forwarded("spiffe://cluster.local/ns/vmns/sa/other", POD)), "should have called …/ns/vmns/sa/app-sa"),
+        (http(503, "no healthy upstream", "server: envoy"), "503: no healthy endpoint"),
+        (http(403, "RBAC: access denied", "server: envoy"), "403: refused: look at the AuthorizationPolicies"),
+        (http(200, "hello"), "(no sidecar was in between)"),
+        ("garbage", "the answer is not HTTP"),
+    ],
+)
+def test_what_is_no_proof_from_the_pod(answer: str, reason: str) -> None:
+    with pytest.raises(Failure) as failure:
+        run(FakeCluster(answer), FakeVm())
+    assert str(failure.value).startswith("1 call(s) failed")
+    assert reason in str(failure.value)
+
+
+def test_a_service_over_several_machines_is_called_until_the_one_to_prove_answers() -> None:
+    cluster = FakeCluster(echo(forwarded(VM, POD), DOCUMENT["calls"][0]["vm"]))
+    cluster.others = [echo(forwarded(VM, POD), "another")] * 3
+    there, _ = run(cluster, FakeVm())
+    assert there["instance"] == DOCUMENT["calls"][0]["vm"]
+    assert len(cluster.commands) == 4
+
+
+def test_a_machine_that_gets_no_call_of_its_service_is_not_proven() -> None:
+    with pytest.raises(Failure, match="gave none of 20 answers"):
+        run(FakeCluster(echo(forwarded(VM, POD), "another")), FakeVm())
+
+
+def test_every_failed_call_is_named() -> None:
+    cluster = FakeCluster(exit_code=6, stderr="curl: (6) Could not resolve host: app.vmns.svc")
+    with pytest.raises(Failure) as failure:
+        run(cluster, FakeVm(hello="curl: (7) refused"))
+    assert "2 call(s) failed" in str(failure.value)
+    assert "pod → lab-vm-1: http://app.vmns.svc:8000/headers: curl: (6) Could not resolve host" in str(failure.value)
+    assert "lab-vm-1 → pods: curl: (7) refused" in str(failure.value)
+    assert "secret" not in str(failure.value)
+
+
+def test_a_caller_that_does_not_run_is_the_reason() -> None:
+    cluster = FakeCluster()
+    cluster.phase = "Pending"
+    with pytest.raises(Failure, match="no pod with app=curl runs in namespace sample"):
+        run(cluster, FakeVm())
+
+
+def test_a_member_that_left_is_the_reason() -> None:
+    cluster = FakeCluster()
+    cluster.entry = None
+    with pytest.raises(Failure, match="WorkloadEntry vmns/app-1 is gone"):
+        run(cluster, FakeVm())
+
+
+def test_the_vms_own_identity_is_asked_for() -> None:
+    with pytest.raises(Failure, match=r"lab-vm-1 → pods: .*ns/vmns/sa/intruder called"):
+        run(FakeCluster(), FakeVm(headers=go_echo(forwarded(HELLO, "spiffe://cluster.local/ns/vmns/sa/intruder"))))
+
+
+def test_the_nearest_sidecars_word_counts() -> None:
+    assert identities(f"{forwarded('a', 'b')},{forwarded('c', 'd')}") == ("c", "d")
+    assert identities("") == (None, None)
+
+
+def test_headers_below_a_key_are_read_too() -> None:
+    body = json.dumps({"headers": {"User-Agent": "curl", "X-Forwarded-Client-Cert": ["x"]}})
+    assert Response.parse(http(200, body)).echo == {"user-agent": "curl", "x-forwarded-client-cert": "x"}
+
+
+def test_a_url_with_a_path_is_refused() -> None:
+    call = {**DOCUMENT["calls"][0], "pod_to_vm": "http://app.vmns.svc:8000/; rm"}
+    with pytest.raises(Failure, match=r"calls\.0\.pod_to_vm"):
+        parse(ProveRequest, json.dumps({**DOCUMENT, "calls": [call]}))

@@ -1,0 +1,199 @@
+"""The whole program under Pulumi's mocks: inputs, parents, options, secrets. Nothing is run."""
+
+import asyncio
+import json
+import runpy
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pulumi
+import pytest
+
+from tests.unit.test_settings import DEV, LAB, ROOT, put
+
+KUBECONFIG = "server: https://127.0.0.1:6443\n"
+
+
+@dataclass
+class Recorder(pulumi.runtime.Mocks):
+    """Answers as the real commands would, and keeps what was registered."""
+
+    made: dict[str, pulumi.runtime.MockResourceArgs] = field(default_factory=dict)
+
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        self.made[args.name] = args
+        outputs = dict(args.inputs)
+        if args.typ.startswith("command:"):
+            outputs["stdout"] = self._stdout(args)
+        return f"{args.name}-id", outputs
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:
+        return {}
+
+    @staticmethod
+    def _stdout(args: pulumi.runtime.MockResourceArgs) -> str:
+        create = args.inputs["create"]
+        if "machines.keys" in create:
+            return json.dumps({"private_key": "PRIVATE", "public_key": "ssh-ed25519 AAAA", "token": "TOKEN"})
+        if "components.machines ensure" in create:
+            name = json.loads(args.inputs["stdin"])["name"]
+            state = {"name": name, "address": "10.89.0.11", "port": 22, "user": "ubuntu", "state": "running"}
+            return json.dumps({**state, "host_key": "ssh-ed25519 HOST"})
+        if "gateway-addresses" in create:
+            return json.dumps({"addresses": ["10.89.0.11", "10.89.0.12"], "ports": {}})
+        if "root-certificate" in create:
+            return json.dumps({"root_certificate": "-----BEGIN CERTIFICATE-----"})
+        if "components.workloads join" in create:
+            return json.dumps(
+                {"workload_entry": "entry", "namespace": "vmns", "address": "a", "healthy": True, "connected_at": "now"}
+            )
+        if "components.samples prove" in create:
+            return "[]"
+        return KUBECONFIG
+
+
+def run_program(tables: dict[str, Any], stack: str = "lab", preview: bool = True) -> Recorder:
+    """Run `__main__.py` with these settings and wait for every resource."""
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    recorder = Recorder()
+    pulumi.runtime.set_mocks(recorder, project="istio-vms", stack=stack, preview=preview)
+    pulumi.runtime.set_all_config({f"istio-vms:{key}": json.dumps(value) for key, value in tables.items()})
+
+    @pulumi.runtime.test
+    def run() -> None:
+        runpy.run_path(str(ROOT / "__main__.py"))
+
+    run()
+    return recorder
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Recorder]:
+    yield run_program(LAB)
+
+
+def stdin(recorder: Recorder, name: str) -> dict[str, Any]:
+    """The document a command reads; the mocks hand secrets over in the clear."""
+    return json.loads(unwrapped(recorder.made[name].inputs["stdin"]))
+
+
+def script(recorder: Recorder, name: str) -> str:
+    """The script a node command reads after the token."""
+    token, _, text = unwrapped(recorder.made[name].inputs["stdin"]).partition("\n")
+    assert token == "TOKEN"
+    return text
+
+
+def unwrapped(value: Any) -> Any:
+    """A value without the wrapping that says it is secret."""
+    return value["value"] if isinstance(value, dict) and "4dabf18193072939515e22adb298388d" in value else value
+
+
+def test_five_machines_and_nothing_of_them_is_secret(lab: Recorder) -> None:
+    machines = {name: args for name, args in lab.made.items() if name.endswith("-machine")}
+    assert sorted(machines) == [f"lab-{name}-machine" for name in ("agent-1", "agent-2", "server-1", "vm-1", "vm-2")]
+    spec = stdin(lab, "lab-vm-2-machine")
+    assert spec["network"] == {"name": "vm", "cidr": "10.89.1.0/24"}
+    assert (spec["owner"], spec["memory_mib"]) == ("istio-vms/lab", 1024)
+    assert "PRIVATE" not in json.dumps(spec)
+    assert "istio-sidecar" in spec["user_data"]
+    assert "istio-sidecar" not in stdin(lab, "lab-agent-1-machine")["user_data"]
+
+
+def test_secrets_are_never_in_a_command(lab: Recorder) -> None:
+    for args in lab.made.values():
+        for key in ("create", "update", "delete", "environment"):
+            text = json.dumps(args.inputs.get(key))
+            assert not any(secret in text for secret in ("PRIVATE", "TOKEN", KUBECONFIG.strip())), args.name
+
+
+def test_traefik_is_off_and_agents_know_the_server(lab: Recorder) -> None:
+    server = script(lab, "lab-server-1-k3s")
+    assert "- traefik" in server and "servicelb" not in server
+    assert "server: https://10.89.0.11:6443" in script(lab, "lab-agent-1-k3s")
+
+
+def test_gateway_ports_come_from_one_value() -> None:
+    recorder = run_program(put(LAB, "mesh.eastWestPorts", {"istiod": 16012, "webhook": 16017, "services": 16443}))
+    made = recorder.made
+    ports = made["istio-eastwestgateway"].inputs["values"]["networkGatewayPorts"]
+    assert {key: int(value["port"]) for key, value in ports.items()} == {
+        "status-port": 15022,
+        "tls": 16443,
+        "tls-istiod": 16012,
+        "tls-webhook": 16017,
+    }
+    gateway = made["istio-eastwestgateway-istiod-gateway"].inputs["spec"]
+    service = made["istio-eastwestgateway-istiod-1-32-alpha-virtualservice"].inputs["spec"]
+    assert [int(server["port"]["number"]) for server in gateway["servers"]] == [16012, 16017]
+    assert [int(route["match"][0]["port"]) for route in service["tls"]] == [16012, 16017]
+    assert stdin(recorder, "vm-1-join")["member"]["istiod_port"] == 16012
+
+
+def test_chart_values_of_the_settings_win_and_the_rest_stays(lab: Recorder) -> None:
+    istiod = lab.made["istiod-1-32-alpha"].inputs["values"]
+    assert istiod["telemetry"] == {"enabled": False}
+    assert istiod["env"]["PILOT_ENABLE_ALPN_FILTER"] == "false"
+    assert istiod["global"]["multiCluster"] == {"clusterName": "cluster1"}
+    assert istiod["revisionTags"] == ["default"]
+
+
+def test_charts_of_a_repository_name_version_and_repository() -> None:
+    made = run_program(DEV, stack="dev").made
+    release = made["istio-base"].inputs
+    assert (release["chart"], release["version"]) == ("base", "1.30.3")
+    assert release["repositoryOpts"]["repo"].startswith("https://blob.istio.io/")
+    oci = put(DEV, "mesh.charts", {"repository": "oci://ghcr.io/istio/release/charts"})
+    assert run_program(oci, stack="dev").made["istio-base"].inputs["chart"] == "oci://ghcr.io/istio/release/charts/base"
+
+
+def test_the_member_is_told_what_the_gateway_got(lab: Recorder) -> None:
+    join = stdin(lab, "vm-1-join")
+    assert join["member"]["gateway_addresses"] == ["10.89.0.11", "10.89.0.12"]
+    assert join["member"]["revision"] == "1-32-alpha"
+    assert join["ssh"]["host_key"] == "ssh-ed25519 HOST"
+    assert lab.made["vm-1-join"].inputs["delete"] == "python3 -m components.workloads leave"
+
+
+def test_the_join_document_is_what_the_command_line_reads(lab: Recorder) -> None:
+    from components.command_line import parse
+    from components.workloads.join import JoinRequest
+
+    parse(JoinRequest, json.dumps(stdin(lab, "vm-2-join")))
+
+
+def test_the_proof_document_is_what_the_command_line_reads(lab: Recorder) -> None:
+    from components.command_line import parse
+    from components.samples.proof import ProveRequest
+
+    parse(ProveRequest, json.dumps(stdin(lab, "proof-calls")))
+
+
+def test_a_member_that_joined_again_is_proven_again(lab: Recorder) -> None:
+    assert lab.made["proof-calls"].inputs["triggers"] == ["now", "now"]
+
+
+def test_without_samples_there_is_no_proof_and_no_sample() -> None:
+    made = run_program(put(LAB, "samples.enabled", False)).made
+    assert not [name for name in made if "helloworld" in name or "proof" in name]
+    assert "namespace-sample" not in made
+
+
+def test_three_servers_have_embedded_etcd() -> None:
+    recorder = run_program(put(LAB, "cluster.servers.count", 3))
+    assert "cluster-init: true" in script(recorder, "lab-server-1-k3s")
+    second = script(recorder, "lab-server-2-k3s")
+    assert "cluster-init" not in second and "server: https://10.89.0.11:6443" in second
+
+
+def test_a_missing_file_is_a_warning_in_a_preview_and_an_error_after() -> None:
+    from components.settings import SettingsError
+
+    tables = put(LAB, "machines.mounts.0.source", "/nowhere")
+    for place, name in (("cluster.binary", "k3s"), ("cluster.tools", "t.tar"), ("mesh.sidecarPackage", "s.deb")):
+        tables = put(tables, place, {"path": f"/nowhere/{name}"})
+    tables["cluster"]["images"] = []
+    assert run_program(tables, preview=True).made
+    with pytest.raises(SettingsError, match="/nowhere/k3s"):
+        run_program(tables, preview=False)

@@ -1,0 +1,240 @@
+"""Settings: what is right parses, and whatever is wrong is named, all at once, with its path."""
+
+import copy
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+
+from components import settings
+from components.settings import SettingsError
+
+ROOT = Path(__file__).parents[2]
+STACKS = sorted(path.name.split(".")[1] for path in ROOT.glob("Pulumi.*.yaml"))
+
+
+def stack_file(name: str) -> dict[str, Any]:
+    document = yaml.safe_load((ROOT / f"Pulumi.{name}.yaml").read_text())
+    return {key.removeprefix("istio-vms:"): value for key, value in document["config"].items()}
+
+
+def parse(tables: dict[str, Any], stack: str = "lab", secret: set[str] | None = None) -> settings.Settings:
+    return settings.parse(stack, {key: json.dumps(value) for key, value in tables.items()}, secret)
+
+
+def problems(tables: dict[str, Any], **kwargs: Any) -> dict[str, str]:
+    with pytest.raises(SettingsError) as caught:
+        parse(tables, **kwargs)
+    return {problem.path.removeprefix("istio-vms:"): problem.message for problem in caught.value.problems}
+
+
+def put(tables: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A copy with the value at a path such as `workloads.0.name`."""
+    result = copy.deepcopy(tables)
+    *steps, last = [int(step) if step.isdigit() else step for step in path.split(".")]
+    place: Any = result
+    for step in steps:
+        place = place.setdefault(step, {}) if isinstance(place, dict) else place[step]
+    place[last] = value
+    return result
+
+
+LAB = stack_file("lab")
+DEV = stack_file("dev")
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_every_stack_file_of_the_repository_is_valid(stack: str) -> None:
+    assert parse(stack_file(stack), stack).stack == stack
+
+
+def test_defaults_are_the_documented_ones() -> None:
+    parsed = parse(LAB)
+    assert parsed.mesh.east_west_ports.model_dump() == {
+        "status": 15022,
+        "services": 15443,
+        "istiod": 15013,
+        "webhook": 15018,
+    }
+    assert parsed.workloads[0].token_seconds == 3600
+    assert parsed.samples.client_image.startswith("docker.io/curlimages/curl:")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "at", "says"),
+    [
+        ("machines.driver", "vmware", "machines.driver", "nspawn"),
+        ("machines.colour", "red", "machines.colour", "unknown setting"),
+        ("machines.user", "Root User", "machines.user", "Linux user name"),
+        ("machines.networks.0.cidr", "10.89.0.0/33", "machines.networks[0].cidr", "IPv4 network"),
+        ("machines.networks.0.cidr", "10.89.0.1/24", "machines.networks[0].cidr", "host bits"),
+        ("machines.networks.0.cidr", "10.89.0.0/30", "machines.networks[0].cidr", "/28"),
+        ("machines.networks.0.cidr", None, "machines.networks[0].cidr", "nspawn makes this network"),
+        ("machines.networks.1.cidr", "10.89.0.128/25", "machines.networks[1].cidr", "overlaps"),
+        ("machines.networks.1.name", "cluster", "machines.networks[1].name", "already used"),
+        ("machines.mounts.0.source", "relative/path", "machines.mounts[0].source", "absolute"),
+        ("machines.mounts.0.target", "opt", "machines.mounts[0].target", "absolute path"),
+        ("cluster.podCidr", "10.43.1.0/24", "cluster.serviceCidr", "overlaps"),
+        ("cluster.version", "latest", "cluster.version", "v1.32.0+k3s1"),
+        ("cluster.version", "v1.20.4+k3s1", "cluster.version", "from v1.28"),
+        ("cluster.network", "nowhere", "cluster.network", "no such network"),
+        ("cluster.servers.count", 2, "cluster.servers.count", "odd"),
+        ("cluster.servers.count", "three", "cluster.servers.count", "integer"),
+        ("cluster.servers.cpus", 0, "cluster.servers.cpus", "greater than or equal to 1"),
+        ("cluster.agents.memory", "100Mi", "cluster.agents.memory", "at least 512Mi"),
+        ("cluster.agents.memory", "2G", "cluster.agents.memory", "such as 2Gi"),
+        ("cluster.agents.disk", "1Gi", "cluster.agents.disk", "at least 5120Mi"),
+        (
+            "cluster.agents.hosts",
+            [{"host": "h", "hostKey": "ssh-ed25519 AAAA"}],
+            "cluster.agents.hosts",
+            "driver existing",
+        ),
+        ("cluster.config", {"token": "x"}, "cluster.config.token", "set by the program"),
+        ("cluster.binary", {}, "cluster.binary", "either url or path"),
+        ("cluster.binary", {"url": "https://example.org/k3s"}, "cluster.binary", "verified"),
+        ("cluster.binary", {"url": "http://example.org/k3s"}, "cluster.binary.url", "https://"),
+        ("cluster.binary", {"url": "https://e.org/k3s", "sha256": "abc"}, "cluster.binary.sha256", "64 hexadecimal"),
+        ("cluster.binary", {"path": "/elsewhere/k3s"}, "cluster.binary.path", "machines.mounts"),
+        ("mesh.version", "1.20.0", "mesh.version", "from 1.30"),
+        ("mesh.revision", "1.30.3", "mesh.revision", "1-30-3"),
+        ("mesh.charts", {}, "mesh.charts", "either repository or directory"),
+        ("mesh.eastWestPorts", {"status": 15021}, "mesh.eastWestPorts.status", "taken by mesh.ingressPorts.status"),
+        ("mesh.eastWestPorts", {"istiod": 6443}, "mesh.eastWestPorts.istiod", "Kubernetes API"),
+        ("mesh.eastWestPorts", {"istiod": 15018}, "mesh.eastWestPorts.webhook", "already taken"),
+        ("mesh.eastWestPorts", {"istiod": 70000}, "mesh.eastWestPorts.istiod", "65535"),
+        ("mesh.eastWestPorts", {"istoid": 15013}, "mesh.eastWestPorts.istoid", "unknown setting"),
+        ("workloads.0.network", "cluster-network", "workloads[0].network", "no route to pods"),
+        ("workloads.0.name", "External_App", "workloads[0].name", "DNS label"),
+        ("workloads.0.tokenSeconds", 60, "workloads[0].tokenSeconds", "600"),
+        ("workloads.0.ports.0.name", "web", "workloads[0].ports[0].name", "protocol"),
+        ("workloads.0.probe.port", 9999, "workloads[0].probe.port", "listens on the workload's ports"),
+        ("workloads.0.application", "mine", "workloads[0].application", "sample"),
+        ("workloads.0.vms.0.network", "nowhere", "workloads[0].vms[0].network", "no such network"),
+        ("workloads.0.vms.1.name", "vm-1", "workloads[0].vms[1].name", "already used"),
+        ("workloads.0.vms.1.name", "server-1", "workloads[0].vms[1].name", "the cluster's own machines"),
+        ("samples.enabled", "yes", "samples.enabled", "boolean"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_path(path: str, value: Any, at: str, says: str) -> None:
+    found = problems(put(LAB, path, value))
+    assert at in found, found
+    assert says in found[at]
+
+
+def test_every_error_is_reported_at_once() -> None:
+    tables = put(put(put(LAB, "machines.driver", "vmware"), "cluster.version", "latest"), "workloads.0.name", "A")
+    tables["extra"] = 1
+    assert {"machines.driver", "cluster.version", "workloads[0].name", "extra"} <= set(problems(tables))
+
+
+def test_errors_across_tables_show_beside_wrong_values() -> None:
+    tables = put(put(LAB, "mesh.revision", "A.B"), "workloads.0.vms.1.name", "vm-1")
+    assert {"mesh.revision", "workloads[0].vms[1].name"} <= set(problems(tables))
+
+
+def test_a_missing_table_is_an_error() -> None:
+    tables = {key: value for key, value in LAB.items() if key != "mesh"}
+    assert "missing" in problems(tables)["mesh"]
+
+
+def test_the_value_is_shown_unless_it_is_secret() -> None:
+    wrong = put(LAB, "mesh.revision", "A.B")
+    assert "A.B" in problems(wrong)["mesh.revision"]
+    assert "A.B" not in problems(wrong, secret={"mesh"})["mesh.revision"]
+
+
+def test_machine_names_stay_within_a_host_name() -> None:
+    tables = put(LAB, "workloads.0.vms.0.name", "v" * 40)
+    assert "longer" in problems(tables, stack="a" * 20)["workloads[0].vms[0].name"]
+    assert "short DNS label" in problems(LAB, stack="Lab_1")["stack"]
+
+
+def test_existing_hosts_name_host_and_key() -> None:
+    tables = put(DEV, "machines", {"driver": "existing"})
+    found = problems(tables, stack="dev")
+    assert "needs the key" in found["machines.privateKeyFile"]
+    assert "names its host" in found["cluster.servers.hosts"]
+    assert "names its host" in found["workloads[0].vms[0].existing"]
+    assert "should be none" in found["workloads[0].application"]
+
+
+def test_multipass_makes_no_networks_of_its_own() -> None:
+    tables = put(DEV, "machines.networks", [{"name": "default", "cidr": "10.0.0.0/24"}])
+    assert "does not make networks" in problems(tables, stack="dev")["machines.networks[0].cidr"]
+
+
+def test_missing_files_are_found(tmp_path: Path) -> None:
+    tables = put(LAB, "machines.mounts", [{"source": str(tmp_path), "target": "/opt/istio-vms"}])
+    for place in ("cluster.binary", "cluster.tools", "mesh.sidecarPackage"):
+        tables = put(tables, place, {"path": str(tmp_path / "there")})
+    tables["cluster"]["images"] = []
+    tables["machines"]["image"] = str(tmp_path)
+    tables["mesh"]["charts"] = {"directory": str(tmp_path)}
+    for chart in ("base", "istiod", "gateway"):
+        (tmp_path / chart).mkdir()
+    parsed = parse(tables)
+    assert {problem.path.removeprefix("istio-vms:") for problem in settings.missing_files(parsed)} == {
+        "cluster.binary.path",
+        "cluster.tools.path",
+        "mesh.sidecarPackage.path",
+    }
+    (tmp_path / "there").write_text("")
+    assert settings.missing_files(parse(tables)) == []
+
+
+def test_a_path_is_translated_to_the_machine() -> None:
+    parsed = parse(LAB)
+    source = parsed.machines.mounts[0].source
+    assert settings.machine_path(parsed.machines, f"{source}/k3s/k3s") == "/opt/istio-vms/k3s/k3s"
+    assert settings.machine_path(parsed.machines, "/elsewhere") is None
+
+
+def test_any_number_of_nodes_and_vms() -> None:
+    tables = put(put(LAB, "cluster.servers.count", 3), "cluster.agents.count", 4)
+    tables["workloads"][0]["vms"] += [{"name": f"more-{i}", "network": "vm"} for i in range(5)]
+    parsed = parse(tables)
+    assert [name for name, *_ in settings.node_names(parsed.cluster)] == [
+        *(f"server-{i}" for i in (1, 2, 3)),
+        *(f"agent-{i}" for i in (1, 2, 3, 4)),
+    ]
+    assert len(parsed.workloads[0].vms) == 7
+
+
+def _fields(model: type[settings.BaseModel]) -> Iterator[str]:
+    for field in model.model_fields.values():
+        yield str(field.alias)
+        for nested in _models(field.annotation):
+            yield from _fields(nested)
+
+
+def _models(annotation: Any) -> Iterator[type[settings.BaseModel]]:
+    if (
+        isinstance(annotation, type)
+        and issubclass(annotation, settings.BaseModel)
+        and annotation is not settings.Artifact
+    ):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        settings.MachinesSettings,
+        settings.ClusterSettings,
+        settings.MeshSettings,
+        settings.WorkloadSettings,
+        settings.SampleSettings,
+        settings.Artifact,
+    ],
+)
+def test_every_setting_is_documented(model: type[settings.BaseModel]) -> None:
+    documented = (ROOT / "docs/settings.md").read_text()
+    missing = [name for name in _fields(model) if not re.search(rf"\b{name}\b", documented)]
+    assert missing == []

@@ -1,0 +1,95 @@
+"""The table: everything pinned, nothing dangling."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from lab.tools import gobuild, recipes
+from lab.tools.gobuild import GoBuild, ModuleFiles
+from lab.tools.recipes import TOOLS, by_name, key, plugin_release, with_needs
+from lab.tools.tool import Call
+from lab.tools.wheels import Wheel
+
+
+def test_every_wheel_is_pinned_by_version_and_hash() -> None:
+    wheels = [step for tool in TOOLS for step in tool.steps if isinstance(step, Wheel)]
+    assert wheels
+    for wheel in wheels:
+        assert re.fullmatch(r"[a-z-]+==[0-9a-z.]+", wheel.requirement)
+        assert re.fullmatch(r"[0-9a-f]{64}", wheel.sha256)
+
+
+def test_every_go_module_has_a_go_mod_and_checksums_for_what_it_requires() -> None:
+    modules = {step.module for tool in TOOLS for step in tool.steps if isinstance(step, GoBuild | ModuleFiles)}
+    for module in modules:
+        text = (gobuild.MODULES / module / "go.mod").read_text()
+        assert "toolchain" not in text
+        if "require" in text:
+            assert (gobuild.MODULES / module / "go.sum").stat().st_size > 0
+
+
+def test_versions_agree_with_the_modules() -> None:
+    def requires(module: str) -> str:
+        return (gobuild.MODULES / module / "go.mod").read_text()
+
+    assert f"github.com/pulumi/pulumi/pkg/v3 v{recipes.PULUMI}" in requires("pulumi")
+    assert "github.com/pulumi/pulumi/sdk/v3 v3.76.0" in requires("pulumi-language-python")
+    assert recipes.ISTIO_COMMIT in requires("istio")
+    assert recipes.ISTIO_TAG.rpartition(".")[2] in requires("istio")  # the tag ends in the commit's date
+    assert f"github.com/coredns/coredns v{by_name()['coredns'].version}" in requires("coredns")
+
+
+def test_every_release_names_its_version_and_is_fetched_over_https() -> None:
+    releases = [tool.official for tool in TOOLS if tool.official] + [plugin_release(name) for name in recipes.PLUGINS]
+    assert len(releases) == 6
+    for release in releases:
+        assert release.url.startswith("https://") and release.checksums.startswith("https://")
+        assert re.search(r"\d+\.\d+\.\d+", release.url)
+
+
+def test_an_official_release_gives_every_program_that_is_linked() -> None:
+    for tool in TOOLS:
+        if tool.official and not any(member.endswith("/") for member in tool.official.members):
+            assert set(tool.links.values()) <= set(tool.official.members.values()), tool.name
+
+
+def test_a_tool_brings_what_it_is_made_from_and_the_compiler() -> None:
+    names = [tool.name for tool in with_needs(["istio-sidecar"])]
+    assert set(names) == {"istio-sidecar", "istio", "envoy", "go"}
+    assert [tool.name for tool in with_needs(["helm"])] == ["helm"]
+    with pytest.raises(KeyError):
+        with_needs(["nothing"])
+
+
+def test_ingredients_are_never_taken_from_path() -> None:
+    for tool in TOOLS:
+        for need in tool.needs:
+            assert by_name()[need].on_path is None
+
+
+def test_a_key_changes_with_flags_with_module_files_and_with_ingredients(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "probe"
+    module.mkdir()
+    (module / "go.mod").write_text("module probe\n")
+    monkeypatch.setattr(gobuild, "MODULES", tmp_path)
+    build = GoBuild(module="probe", packages={"probe": "."})
+    ingredient = dataclasses.replace(by_name()["coredns"], name="ingredient", steps=[build])
+    product = dataclasses.replace(ingredient, name="product", steps=[Call(print)], needs=["ingredient"])
+
+    def keys(tool: recipes.Tool) -> tuple[str, str]:
+        monkeypatch.setattr(recipes, "TOOLS", (tool, product))
+        return key(tool), key(product)
+
+    first = keys(ingredient)
+    assert keys(ingredient) == first
+    tagged = keys(dataclasses.replace(ingredient, steps=[dataclasses.replace(build, tags=["more"])]))
+    assert tagged[0] != first[0] and tagged[1] != first[1]
+    (module / "main_test.go").write_text("package main\n")
+    assert keys(ingredient) == first  # a test is no part of the program
+    (module / "main.go").write_text("package main\n")
+    changed = keys(ingredient)
+    assert changed[0] != first[0] and changed[1] != first[1]
