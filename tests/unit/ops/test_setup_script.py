@@ -1,0 +1,59 @@
+"""`ops/setup` on machines whose package database says different things."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+KNOWN = ["ca-certificates", "curl", "gcc", "git", "make"]
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Path:
+    """A folder for PATH's front, whose apt-get writes down what it is asked."""
+    commands = {
+        "id": "echo 0",
+        "dpkg-query": 'cat "$(dirname "$0")/packages"; exit 1',
+        "apt-get": 'echo "$@" >>"$(dirname "$0")/asked"',
+    }
+    for name, script in commands.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    return tmp_path
+
+
+def _setup(system: Path) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"PATH": f"{system}:{os.environ['PATH']}"}
+    return subprocess.run([ROOT / "ops/setup"], env=env, capture_output=True, text=True, check=False)
+
+
+def test_a_new_machine_gets_what_dpkg_has_never_heard_of(system: Path) -> None:
+    (system / "packages").write_text("".join(f"installed {name}\n" for name in KNOWN) + "not-installed kmod\n")
+    ran = _setup(system)
+    assert ran.returncode == 0, ran.stderr
+    asked = (system / "asked").read_text().split()
+    assert {"debootstrap", "systemd-container", "iptables", "kmod"} <= set(asked)
+    assert not set(KNOWN) & set(asked)
+    assert "installing system packages" in ran.stderr
+
+
+def test_a_machine_that_has_everything_is_left_alone(system: Path) -> None:
+    listed = [
+        line.strip()
+        for line in (ROOT / "ops/setup").read_text().partition("packages=(")[2].partition(")")[0].splitlines()
+    ]
+    (system / "packages").write_text("".join(f"installed {name}\n" for name in " ".join(listed).split()))
+    ran = _setup(system)
+    assert ran.returncode == 0, ran.stderr
+    assert not (system / "asked").exists()
+
+
+def test_packages_that_cannot_be_had_are_named(system: Path) -> None:
+    (system / "packages").write_text("installed curl\n")
+    (system / "apt-get").write_text("#!/bin/sh\nexit 100\n")
+    ran = _setup(system)
+    assert ran.returncode != 0
