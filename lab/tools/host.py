@@ -15,6 +15,7 @@ PROGRAMS = {
     "systemd-nspawn": "systemd-container",
     "gcc": "gcc",
     "pkg-config": "pkg-config",
+    "dnsmasq": "dnsmasq-base",
     "dpkg-deb": "dpkg",
     "ip": "iproute2",
     "iptables": "iptables",

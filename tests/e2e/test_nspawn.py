@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from components.machines.keys import make_pair
-from components.machines.nspawn import driver, layout, network, process
+from components.machines.nspawn import driver, layout, names, network, process
+from components.machines.nspawn.record import Lan
 from lab import rootfs
 
 REPO = Path(__file__).parents[2]
@@ -24,6 +25,9 @@ RUN_ID = secrets.token_hex(3)
 OWNER = f"istio-vms/e2e-{RUN_ID}"
 CLUSTER = {"name": "cluster", "cidr": "10.213.64.0/24"}
 VMS = {"name": "vms", "cidr": "10.213.65.0/24"}
+STRANGER = f"{OWNER}-stranger"
+STRANGERS = {"name": "vms", "cidr": "10.213.66.0/24"}
+UPSTREAM = "127.213.64.53"
 WATCHED_SYSCTLS = (*network.SYSCTLS, *network.TOUCHED_SYSCTLS)
 
 pytestmark = pytest.mark.skipif(
@@ -139,6 +143,10 @@ class Lab:
             assert time.monotonic() < deadline, f"{name} is not ready after {seconds} s"
             time.sleep(0.1)
 
+    def look_up(self, name: str, asked: str) -> list[str]:
+        """Address and name of what a machine asks for; nothing when nobody knows it."""
+        return self.ssh(name, f"getent hosts {asked}", check=False).stdout.split()
+
     def pid(self, name: str) -> int:
         found = process.find(layout.Paths(f"{name}-{RUN_ID}"))
         assert found
@@ -152,8 +160,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory):
     equipment = Lab(tmp_path_factory.mktemp("nspawn"))
     equipment.ensure("a")
     yield equipment
-    for state in answer("list", {"driver": "nspawn", "owner": OWNER}):
-        answer("delete", {"driver": "nspawn", "owner": OWNER, "name": state["name"]})
+    for owner in (OWNER, STRANGER):
+        for state in answer("list", {"driver": "nspawn", "owner": owner}):
+            answer("delete", {"driver": "nspawn", "owner": owner, "name": state["name"]})
 
 
 @pytest.fixture
@@ -254,6 +263,75 @@ def test_between_networks_only_machine_addresses_pass(ready: Lab) -> None:
         subprocess.run(["ip", "route", "delete", "10.42.7.0/24"], check=True)
 
 
+def test_machines_of_one_owner_know_each_others_names(ready: Lab) -> None:
+    ready.ensure("d", VMS)
+    ready.wait_ready("d")
+    (a, at), (d, there) = ((state["name"], state["address"]) for state in (ready.states["a"], ready.states["d"]))
+    assert ready.look_up("a", d) == [there, d]
+    assert ready.look_up("d", a) == [at, a]
+    assert ready.look_up("d", at) == [at, a]
+    ready.delete("d")
+    assert ready.look_up("a", d) == []
+
+
+def test_another_owners_machines_have_names_of_their_own(ready: Lab) -> None:
+    spec = ready.ensure("s", STRANGERS, owner=STRANGER)
+    ready.wait_ready("s")
+    assert ready.look_up("s", ready.states["a"]["name"]) == []
+    assert ready.look_up("a", spec["name"]) == []
+    answer("delete", ready.spec("s", STRANGERS, owner=STRANGER))
+    assert Lan(STRANGER, **STRANGERS).bridge not in names.served()
+    assert Lan(OWNER, **CLUSTER).bridge in names.served()
+
+
+@pytest.fixture
+def upstream(tmp_path: Path):
+    """What starts a command on a host whose only name server knows one name."""
+    bind = ["--bind-interfaces", "--except-interface=lo", f"--listen-address={UPSTREAM}"]
+    alone = ["--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--no-hosts", "--no-resolv"]
+    server = subprocess.Popen(["dnsmasq", *alone, *bind, "--local=/test/", "--address=/known.test/192.0.2.7"])
+    settings = tmp_path / "resolv.conf"
+    settings.write_text(f"nameserver {UPSTREAM}\n")
+    script = 'mount --bind "$0" /etc/resolv.conf; exec "$@"'
+    yield ["unshare", "--mount", "--propagation=slave", "sh", "-ec", script, str(settings)]
+    server.terminate()
+    server.wait()
+
+
+def end_names() -> None:
+    """Kill what answers on the network of machine `a`."""
+    bridge = Lan(OWNER, **CLUSTER).bridge
+    for pid in names.pids(bridge):
+        os.kill(pid, signal.SIGKILL)
+    while bridge in names.served():
+        time.sleep(0.01)
+
+
+def test_a_killed_name_server_comes_back_and_asks_the_hosts(ready: Lab, upstream: list[str]) -> None:
+    end_names()
+    listed = {item["name"]: item["state"] for item in answer("list", {"driver": "nspawn", "owner": OWNER})}
+    assert listed[f"a-{RUN_ID}"] == "without names"
+    machine = ready.pid("a")
+    caller = subprocess.Popen(
+        [*upstream, sys.executable, "-m", "components.machines", "update"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=REPO,
+        start_new_session=True,
+    )
+    out, _ = caller.communicate(json.dumps(ready.spec("a")))
+    with pytest.raises(ProcessLookupError):
+        os.killpg(caller.pid, signal.SIGHUP)
+    assert json.loads(out) == ready.states["a"]
+    assert ready.pid("a") == machine
+    assert ready.look_up("a", "known.test") == ["192.0.2.7", "known.test"]
+    assert ready.look_up("a", "unknown.test") == []
+    end_names()
+    ready.ensure("a")
+    assert ready.look_up("a", "known.test") == []
+
+
 def test_a_newer_root_behind_the_same_link_leaves_the_machine_on_its_own(ready: Lab) -> None:
     newer = ready.folder / "newer"
     (newer / "usr/lib/systemd").mkdir(parents=True)
@@ -314,6 +392,7 @@ def test_what_a_lost_host_leaves_is_repaired(ready: Lab) -> None:
     subprocess.run(["ip", "address", "flush", "dev", lan.bridge], check=True)
     ready.ensure("a")
     ready.wait_ready("a")
+    assert ready.look_up("a", ready.states["a"]["address"]) == [ready.states["a"]["address"], f"a-{RUN_ID}"]
     listed = subprocess.run(["iptables", "-S", network.CHAIN], capture_output=True, text=True, check=True).stdout
     assert f"-A {network.CHAIN} -i {lan.bridge} -j DROP" in listed
 

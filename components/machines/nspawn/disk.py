@@ -38,8 +38,8 @@ def render(record: Record, user_data: str, host_key: str, host_public_key: str) 
         # without its own name here, sudo waits 20 s for DNS once the sidecar captures it
         File("etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {record.name}\n::1 localhost ip6-localhost ip6-loopback\n"),
         File("etc/machine-id", f"{machine_id}\n"),
-        # nobody listens there, so that a look-up outside fails at once
-        File("etc/resolv.conf", f"nameserver {record.lan.gateway}\noptions timeout:1 attempts:1\n"),
+        # see names.py
+        File("etc/resolv.conf", f"nameserver {record.lan.gateway}\n"),
         File("etc/ssh/ssh_host_ed25519_key", host_key, 0o600),
         File("etc/ssh/ssh_host_ed25519_key.pub", f"{host_public_key}\n"),
         File(f"{seed}/meta-data", json.dumps(meta_data) + "\n"),
@@ -134,7 +134,6 @@ def _write(root: Path, file: File) -> None:
     path = root / file.path
     _make_folder(root, path.parent)
     layout.write_atomically(path, file.text, file.mode)
-    path.chmod(file.mode)
 
 
 def _make_folder(root: Path, folder: Path) -> None:

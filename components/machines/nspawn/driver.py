@@ -1,4 +1,4 @@
-"""The systemd-nspawn driver: the machine driver contract on top of records, disks, networks, cgroups and processes."""
+"""The systemd-nspawn driver: the machine driver contract on records, disks, networks, names, cgroups, processes."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import dataclasses
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
 from components.machines.driver import DriverError, MachineSpec, MachineState, Progress
-from components.machines.nspawn import cgroups, disk, layout, network, process, record
+from components.machines.nspawn import cgroups, disk, layout, names, network, process, record
 from components.machines.nspawn.record import Record
 
-_TOOLS = {"systemd-nspawn": "systemd-container", "ip": "iproute2", "iptables": "iptables", "setpriv": "util-linux"}
+_TOOLS = {
+    "systemd-nspawn": "systemd-container",
+    "ip": "iproute2",
+    "iptables": "iptables",
+    "setpriv": "util-linux",
+    "dnsmasq": "dnsmasq-base",
+}
 _MODULES = ("br_netfilter", "nf_conntrack", "vxlan", "xt_comment", "xt_mark", "xt_REDIRECT", "xt_MASQUERADE", "tun")
 
 
@@ -76,35 +82,33 @@ class NspawnDriver:
                 _release_host()
 
     def list(self, owner: str, options: Mapping[str, Any]) -> list[MachineState]:
-        """The owner's machines.
+        """The owner's machines: `running`, `stopped`, or `without names` where one runs but its name server does not.
 
         Raises:
             DriverError: not root.
         """
         check_host()
-        return [
-            _state(known, "running" if process.find(layout.Paths(known.name)) else "stopped")
-            for known in record.load_all()
-            if known.owner == owner
-        ]
+        served = names.served()
+        return [_state(known, _condition(known, served)) for known in record.load_all() if known.owner == owner]
 
 
 def leftovers() -> list[str]:
     """Everything of ours on this host, of any owner, in words: empty after the last machine is deleted."""
-    folders = [layout.VAR, layout.RUN]
+    folders = [layout.VAR, layout.RUN, layout.NAMES]
     mounts = [f"mount {point}" for folder in folders for point in layout.mounts_below(folder)]
     found = [f"folder {folder}" for folder in folders if folder.exists()]
-    return process.leftovers() + mounts + network.leftovers() + cgroups.leftovers() + found
+    return process.leftovers() + names.leftovers() + mounts + network.leftovers() + cgroups.leftovers() + found
 
 
 def _settle(spec: MachineSpec, known: Record | None) -> Record:
-    """The machine's record, written, with its network in place; a new machine gets its address here."""
+    """The machine's record, written, with its network and name in place; a new machine gets its address here."""
     with layout.host_lock():
         others = [other for other in record.load_all() if other.name != spec.name]
         now = record.plan(spec, _image(spec), others) if known is None else record.resize(known, spec)
         network.setup(now.lan, {other.lan for other in others})
         if now != known:
             now.save()
+        names.serve(now.lan, [*others, now])
         return now
 
 
@@ -141,6 +145,7 @@ def _clear_boot(name: str) -> None:
 
 def _release_host() -> None:
     left = record.load_all()
+    names.prune(left)
     if left:
         network.prune({other.lan for other in left})
         return
@@ -162,6 +167,12 @@ def _owned(name: str, owner: str) -> Record | None:
     if known and known.owner != owner:
         raise DriverError(f"machine {name} belongs to {known.owner}, not to {owner}: choose another name")
     return known
+
+
+def _condition(known: Record, served: Container[str]) -> str:
+    if not process.find(layout.Paths(known.name)):
+        return "stopped"
+    return "running" if known.lan.bridge in served else "without names"
 
 
 def _state(known: Record, state: str) -> MachineState:

@@ -1,6 +1,7 @@
 """Where everything of ours lives on the host, and the locks around it.
 
-`VAR` is what survives a host reboot, `RUN` what belongs to one boot. Both are gone after the last machine.
+`VAR` is what survives a host reboot, `RUN` what belongs to one boot, `NAMES` what of that is open to the user dnsmasq
+runs as. All are gone after the last machine.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from components.machines.driver import DriverError
 VAR = Path("/var/lib/istio-vms/nspawn")
 RUN = Path("/run/istio-vms")
 LOCKS = RUN / ".locks"
+NAMES = Path("/run/istio-vms-names")
 
 _HOSTNAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -61,7 +63,7 @@ def machine_lock(name: str) -> Generator[None]:
 
 @contextmanager
 def host_lock() -> Generator[None]:
-    """Held briefly, inside a machine lock, around what machines share: addresses, bridges, firewall chain, sysctls."""
+    """Held briefly, inside a machine lock, around what machines share: addresses, bridges, firewall, names, sysctls."""
     with _lock(LOCKS / ".host"):
         yield
 
@@ -133,9 +135,10 @@ def run(command: Sequence[str], *, stdin: str = "") -> str:
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
-    """Replace a file in one step, so that a killed process leaves the old or the new one."""
+    """Replace a file in one step, so that a killed process leaves the old or the new one; `mode` is not masked."""
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
-    with os.fdopen(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_EXCL, mode), "w") as file:
+    with os.fdopen(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "w") as file:
+        os.fchmod(file.fileno(), mode)
         file.write(text)
     temporary.rename(path)

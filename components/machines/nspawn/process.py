@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,14 +162,27 @@ def start(record: Record, groups: Sequence[Group]) -> None:
 
 def stop(paths: layout.Paths, process: Process) -> None:
     """Power the machine off; after five seconds end it."""
+    end(process.pid, lambda: find(paths) == process)
+
+
+def end(pid: int, still_it: Callable[[], bool]) -> None:
+    """End a process: five seconds for an orderly end, five for the other.
+
+    Args:
+        pid: its id.
+        still_it: whether the id is still that of the process meant; asked when nobody else can get it any more.
+
+    Raises:
+        DriverError: it does not end.
+    """
     try:
-        descriptor = os.pidfd_open(process.pid)
+        descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
         return
     try:
-        if find(paths) != process:
+        if not still_it():
             return
-        for number in (signal.SIGTERM, signal.SIGKILL):  # the first is an orderly power-off
+        for number in (signal.SIGTERM, signal.SIGKILL):
             signal.pidfd_send_signal(descriptor, number)
             if select.select([descriptor], [], [], _STOP_SECONDS)[0]:
                 return
@@ -177,7 +190,7 @@ def stop(paths: layout.Paths, process: Process) -> None:
         return
     finally:
         os.close(descriptor)
-    raise DriverError(f"process {process.pid} of {paths.run.name} does not end: look at it with ps, then retry")
+    raise DriverError(f"process {pid} does not end: look at it with ps -fp {pid}, then retry")
 
 
 def end_stragglers(name: str) -> None:

@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPMessage
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,15 @@ import pytest
 import yaml
 
 from components.artifacts import MachineArtifact, install_deb_script
-from components.machines.cloud_init import APPLICATION, CloudInit, File, cloud_config, render, sample_application
+from components.machines.cloud_init import (
+    APPLICATION,
+    FAULT_FILE,
+    CloudInit,
+    File,
+    cloud_config,
+    render,
+    sample_application,
+)
 from tests.conftest import Golden
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -27,7 +36,7 @@ PLAIN = CloudInit(hostname="lab-server-1", user="ubuntu", authorized_keys=(KEY,)
 
 
 def workload() -> CloudInit:
-    files, commands = sample_application("hello", (8080, 9090))
+    files, commands = sample_application("hello", (8080, 9090), "v2")
     package = install_deb_script(MachineArtifact(path="/opt/istio-vms/istio-sidecar.deb"), "istio-sidecar")
     return dataclasses.replace(
         PLAIN,
@@ -132,10 +141,15 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def served() -> Iterator[tuple[int, int]]:
+def fault(tmp_path: Path) -> Path:
+    return tmp_path / "fault"
+
+
+@pytest.fixture
+def served(fault: Path) -> Iterator[tuple[int, int]]:
     ports = (free_port(), free_port())
-    arguments = [f"--port={port}" for port in ports]
-    process = subprocess.Popen([sys.executable, APPLICATION, "--service=hello", "--bind=127.0.0.1", *arguments])
+    arguments = ["--service=hello", "--version=v2", f"--fault-file={fault}", *(f"--port={port}" for port in ports)]
+    process = subprocess.Popen([sys.executable, APPLICATION, "--bind=127.0.0.1", *arguments])
     try:
         for port in ports:
             wait_for(port)
@@ -156,39 +170,75 @@ def wait_for(port: int) -> None:
             time.sleep(0.02)
 
 
-def get(port: int, path: str, headers: dict[str, str] | None = None) -> Any:
+def fetch(port: int, path: str, headers: dict[str, str] | None = None) -> tuple[int, HTTPMessage, str]:
+    """Status, headers and body."""
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers or {})
-    with urllib.request.urlopen(request, timeout=5) as response:
-        assert response.headers["Content-Type"] == "application/json"
-        return json.load(response)
+    try:
+        with urllib.request.urlopen(request, timeout=5) as response:
+            return response.status, response.headers, response.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers, error.read().decode()
 
 
 def test_the_application_says_who_it_is_on_every_port(served: tuple[int, int]) -> None:
     for port in served:
-        assert get(port, "/") == {"service": "hello", "instance": socket.gethostname(), "version": "v1"}
+        status, headers, body = fetch(port, "/")
+        assert (status, headers["Content-Type"]) == (200, "application/json")
+        assert json.loads(body) == {"service": "hello", "instance": socket.gethostname(), "version": "v2"}
+
+
+def test_the_application_greets_as_istios_helloworld_does(served: tuple[int, int]) -> None:
+    status, headers, body = fetch(served[0], "/hello?call=1")
+    assert (status, headers["Content-Type"]) == (200, "text/plain")
+    assert body == f"Hello version: v2, instance: {socket.gethostname()}\n"
 
 
 def test_the_application_shows_the_requests_headers(served: tuple[int, int]) -> None:
-    shown = get(served[0], "/headers?x=1", {"X-Forwarded-Client-Cert": "URI=spiffe://cluster.local/ns/a/sa/b"})
-    assert shown["x-forwarded-client-cert"] == "URI=spiffe://cluster.local/ns/a/sa/b"
+    _, _, body = fetch(served[0], "/headers?x=1", {"X-Forwarded-Client-Cert": "URI=spiffe://cluster.local/ns/a/sa/b"})
+    assert json.loads(body)["x-forwarded-client-cert"] == "URI=spiffe://cluster.local/ns/a/sa/b"
 
 
 def test_the_application_knows_no_other_path(served: tuple[int, int]) -> None:
-    with pytest.raises(urllib.error.HTTPError) as raised:
-        get(served[0], "/etc/passwd")
-    assert raised.value.code == 404
+    assert fetch(served[0], "/etc/passwd")[0] == 404
+
+
+def test_the_application_fails_while_the_fault_file_is_there_and_stays_healthy(
+    served: tuple[int, int], fault: Path
+) -> None:
+    def statuses() -> list[int]:
+        return [fetch(served[0], path)[0] for path in ("/hello", "/headers", "/")]
+
+    assert statuses() == [200, 200, 200]
+    fault.touch()
+    assert statuses() == [503, 503, 200]
+    fault.unlink()
+    assert statuses() == [200, 200, 200]
+
+
+def test_every_answer_names_its_instance_and_version(served: tuple[int, int], fault: Path) -> None:
+    fault.touch()
+    for path in ("/", "/hello", "/nothing"):
+        _, headers, _ = fetch(served[0], path)
+        assert (headers["X-Instance"], headers["X-Version"]) == (socket.gethostname(), "v2")
 
 
 def test_a_slow_client_does_not_stop_others(served: tuple[int, int]) -> None:
     with socket.create_connection(("127.0.0.1", served[0])) as slow:
         slow.sendall(b"GET / HTTP/1.1\r\n")
-        assert get(served[0], "/")["service"] == "hello"
+        assert fetch(served[0], "/")[0] == 200
 
 
 def test_the_unit_may_bind_low_ports_only_when_it_has_one() -> None:
     low, high = (sample_application("hello", ports)[0][1].content for ports in ((80,), (8080,)))
     assert "AmbientCapabilities=CAP_NET_BIND_SERVICE\n" in low
     assert "AmbientCapabilities=\n" in high
+
+
+def test_the_application_fails_by_a_file_of_roots() -> None:
+    unit = sample_application("hello", (80,))[0][1].content
+    assert f" --fault-file {FAULT_FILE} " in unit
+    assert "DynamicUser=yes\n" in unit and FAULT_FILE.startswith("/run/")
 
 
 def test_a_service_name_cannot_change_the_unit() -> None:

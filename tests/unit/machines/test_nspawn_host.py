@@ -205,6 +205,15 @@ def test_nothing_is_removed_through_a_mount(monkeypatch: pytest.MonkeyPatch, tmp
     assert (tmp_path / "kept").exists()
 
 
+def test_a_files_mode_is_what_was_asked_for_whatever_the_umask(tmp_path: Path) -> None:
+    umask = os.umask(0o077)
+    try:
+        layout.write_atomically(tmp_path / "file", "text", 0o644)
+    finally:
+        os.umask(umask)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+
+
 def test_a_failed_host_command_says_what_it_said() -> None:
     with pytest.raises(DriverError, match=r"`ls /nowhere-at-all` failed: .*No such file"):
         layout.run(["ls", "/nowhere-at-all"])

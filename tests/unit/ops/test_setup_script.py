@@ -36,24 +36,28 @@ def test_a_new_machine_gets_what_dpkg_has_never_heard_of(system: Path) -> None:
     ran = _setup(system)
     assert ran.returncode == 0, ran.stderr
     asked = (system / "asked").read_text().split()
-    assert {"debootstrap", "systemd-container", "iptables", "kmod"} <= set(asked)
+    assert {"debootstrap", "dnsmasq-base", "systemd-container", "iptables", "kmod"} <= set(asked)
     assert not set(KNOWN) & set(asked)
     assert "installing system packages" in ran.stderr
 
 
 def test_a_machine_that_has_everything_is_left_alone(system: Path) -> None:
-    listed = [
-        line.strip()
-        for line in (ROOT / "ops/setup").read_text().partition("packages=(")[2].partition(")")[0].splitlines()
-    ]
-    (system / "packages").write_text("".join(f"installed {name}\n" for name in " ".join(listed).split()))
+    script = (ROOT / "ops/setup").read_text()
+    needed = script.partition("packages=(")[2].partition(")")[0].split()
+    assert set(KNOWN) < set(needed)
+    (system / "packages").write_text("".join(f"installed {name}\n" for name in needed))
     ran = _setup(system)
     assert ran.returncode == 0, ran.stderr
     assert not (system / "asked").exists()
 
 
 def test_packages_that_cannot_be_had_are_named(system: Path) -> None:
-    (system / "packages").write_text("installed curl\n")
-    (system / "apt-get").write_text("#!/bin/sh\nexit 100\n")
+    (system / "packages").write_text("".join(f"installed {name}\n" for name in KNOWN))
+    (system / "apt-get").write_text('#!/bin/sh\n[ "$1" = update ] || exit 100\n')
     ran = _setup(system)
-    assert ran.returncode != 0
+    assert ran.returncode == 1
+    message = ran.stderr.splitlines()[-1]
+    assert message.startswith("setup: apt-get could not install: ")
+    named = message.rpartition(": ")[2].split()
+    assert {"debootstrap", "dnsmasq-base", "systemd-container"} <= set(named)
+    assert not set(KNOWN) & set(named)
