@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from components import settings
 from components.settings import SettingsError
@@ -43,8 +44,18 @@ def put(tables: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     return result
 
 
+def without_samples(tables: dict[str, Any]) -> dict[str, Any]:
+    """A copy without samples and without what refers to them."""
+    result = copy.deepcopy(tables)
+    for table in ("samples", "policies", "telemetry", "traffic"):
+        del result[table]
+    del result["mesh"]["exposedServices"]
+    return result
+
+
 LAB = stack_file("lab")
 DEV = stack_file("dev")
+HTTP = {"name": "http", "port": 8000}
 
 
 @pytest.mark.parametrize("stack", STACKS)
@@ -61,7 +72,17 @@ def test_defaults_are_the_documented_ones() -> None:
         "webhook": 15018,
     }
     assert parsed.workloads[0].token_seconds == 3600
+    assert parsed.workloads[0].certificate_seconds == 86400
     assert parsed.samples.client_image.startswith("docker.io/curlimages/curl:")
+
+
+def test_tables_that_are_left_out_ask_for_nothing_but_mutual_tls() -> None:
+    parsed = parse(without_samples(LAB))
+    assert parsed.policies.mtls is settings.MtlsMode.STRICT
+    assert (parsed.policies.authorization, parsed.policies.egress_guards) == ((), ())
+    assert (parsed.telemetry.access_logs, parsed.traffic) == ("off", ())
+    assert (parsed.mesh.namespaces, parsed.mesh.exposed_services) == ((), ())
+    assert not parsed.samples.enabled
 
 
 @pytest.mark.parametrize(
@@ -69,6 +90,7 @@ def test_defaults_are_the_documented_ones() -> None:
     [
         ("machines.driver", "vmware", "machines.driver", "nspawn"),
         ("machines.colour", "red", "machines.colour", "unknown setting"),
+        ("machines.image", "", "machines.image", "what to boot"),
         ("machines.user", "Root User", "machines.user", "Linux user name"),
         ("machines.networks.0.cidr", "10.89.0.0/33", "machines.networks[0].cidr", "IPv4 network"),
         ("machines.networks.0.cidr", "10.89.0.1/24", "machines.networks[0].cidr", "host bits"),
@@ -108,16 +130,35 @@ def test_defaults_are_the_documented_ones() -> None:
         ("mesh.eastWestPorts", {"istiod": 15018}, "mesh.eastWestPorts.webhook", "already taken"),
         ("mesh.eastWestPorts", {"istiod": 70000}, "mesh.eastWestPorts.istiod", "65535"),
         ("mesh.eastWestPorts", {"istoid": 15013}, "mesh.eastWestPorts.istoid", "unknown setting"),
-        ("workloads.0.network", "cluster-network", "workloads[0].network", "no route to pods"),
         ("workloads.0.name", "External_App", "workloads[0].name", "DNS label"),
         ("workloads.0.tokenSeconds", 60, "workloads[0].tokenSeconds", "600"),
+        ("workloads.0.certificateSeconds", 29, "workloads[0].certificateSeconds", "30"),
         ("workloads.0.ports.0.name", "web", "workloads[0].ports[0].name", "protocol"),
+        ("workloads.0.ports", [HTTP, {**HTTP, "port": 8001}], "workloads[0].ports[1].name", "already used"),
+        ("workloads.0.ports", [HTTP, {**HTTP, "name": "http-2"}], "workloads[0].ports[1].port", "already used"),
+        ("workloads.1", LAB["workloads"][0], "workloads[1].name", "already used"),
         ("workloads.0.probe.port", 9999, "workloads[0].probe.port", "listens on the workload's ports"),
         ("workloads.0.application", "mine", "workloads[0].application", "sample"),
         ("workloads.0.vms.0.network", "nowhere", "workloads[0].vms[0].network", "no such network"),
         ("workloads.0.vms.1.name", "vm-1", "workloads[0].vms[1].name", "already used"),
         ("workloads.0.vms.1.name", "server-1", "workloads[0].vms[1].name", "the cluster's own machines"),
         ("samples.enabled", "yes", "samples.enabled", "boolean"),
+        ("mesh.exposedServices", ["helloworld"], "mesh.exposedServices[0]", "such as sample/helloworld"),
+        ("policies.mtls", "strict", "policies.mtls", "STRICT"),
+        ("policies.authorization.0.allow", [], "policies.authorization[0].allow", "at least 1"),
+        ("policies.authorization.0.allow", ["curl"], "policies.authorization[0].allow[0]", "with / between"),
+        ("telemetry.accessLogs", "all", "telemetry.accessLogs", "mesh"),
+        ("traffic.0.versions", [], "traffic[0].versions", "at least 1"),
+        (
+            "traffic.0.routes.0.headers",
+            {"X-Version": "vm"},
+            "traffic[0].routes[0].headers.X-Version.[key]",
+            "lower case",
+        ),
+        ("traffic.0.routes.1.shares", {}, "traffic[0].routes[1].shares", "at least 1"),
+        ("traffic.0.routes.1.shares", {"v1": 101}, "traffic[0].routes[1].shares.v1", "100"),
+        ("traffic.1.retries.attempts", 0, "traffic[1].retries.attempts", "greater than or equal to 1"),
+        ("traffic.1.outliers.vm.intervalSeconds", 0, "traffic[1].outliers.vm.intervalSeconds", "equal to 1"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_path(path: str, value: Any, at: str, says: str) -> None:
@@ -155,9 +196,10 @@ def test_machine_names_stay_within_a_host_name() -> None:
 
 
 def test_existing_hosts_name_host_and_key() -> None:
-    tables = put(DEV, "machines", {"driver": "existing"})
+    tables = put(DEV, "machines", {"driver": "existing", "mounts": [{"source": "/srv", "target": "/opt"}]})
     found = problems(tables, stack="dev")
     assert "needs the key" in found["machines.privateKeyFile"]
+    assert "give artifacts by url" in found["machines.mounts"]
     assert "names its host" in found["cluster.servers.hosts"]
     assert "names its host" in found["workloads[0].vms[0].existing"]
     assert "should be none" in found["workloads[0].application"]
@@ -202,39 +244,52 @@ def test_any_number_of_nodes_and_vms() -> None:
         *(f"server-{i}" for i in (1, 2, 3)),
         *(f"agent-{i}" for i in (1, 2, 3, 4)),
     ]
-    assert len(parsed.workloads[0].vms) == 7
+    assert len(parsed.workloads[0].vms) == 8
 
 
-def _fields(model: type[settings.BaseModel]) -> Iterator[str]:
+def _fields(model: type[BaseModel]) -> Iterator[str]:
     for field in model.model_fields.values():
         yield str(field.alias)
         for nested in _models(field.annotation):
             yield from _fields(nested)
 
 
-def _models(annotation: Any) -> Iterator[type[settings.BaseModel]]:
-    if (
-        isinstance(annotation, type)
-        and issubclass(annotation, settings.BaseModel)
-        and annotation is not settings.Artifact
-    ):
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation is not settings.Artifact:
         yield annotation
     for argument in get_args(annotation):
         yield from _models(argument)
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        settings.MachinesSettings,
-        settings.ClusterSettings,
-        settings.MeshSettings,
-        settings.WorkloadSettings,
-        settings.SampleSettings,
-        settings.Artifact,
-    ],
-)
-def test_every_setting_is_documented(model: type[settings.BaseModel]) -> None:
-    documented = (ROOT / "docs/settings.md").read_text()
-    missing = [name for name in _fields(model) if not re.search(rf"\b{name}\b", documented)]
-    assert missing == []
+MODELS = {
+    "machines": settings.MachinesSettings,
+    "cluster": settings.ClusterSettings,
+    "mesh": settings.MeshSettings,
+    "workloads": settings.WorkloadSettings,
+    "samples": settings.SampleSettings,
+    "policies": settings.PolicySettings,
+    "telemetry": settings.TelemetrySettings,
+    "traffic": settings.TrafficSettings,
+}
+PULUMI_YAML: dict[str, Any] = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
+
+
+def test_every_table_is_known_to_pulumi_and_documented() -> None:
+    assert list(PULUMI_YAML) == list(MODELS)
+    sections = re.findall(r"^## istio-vms:(\w+)", (ROOT / "docs/settings.md").read_text(), re.MULTILINE)
+    assert sections == list(MODELS)
+    extra = problems({**LAB, "extra": 1})["extra"]
+    assert extra == f"unknown; known are {', '.join(MODELS)}"
+
+
+@pytest.mark.parametrize("table", MODELS)
+def test_every_setting_is_documented_with_its_table(table: str) -> None:
+    sections = re.split(r"^## ", (ROOT / "docs/settings.md").read_text(), flags=re.MULTILINE)
+    [section] = [text for text in sections if text.startswith(f"istio-vms:{table} ")]
+    for text in (section, PULUMI_YAML[table]["description"]):
+        assert [name for name in _fields(MODELS[table]) if not re.search(rf"\b{name}\b", text)] == []
+
+
+def test_every_setting_of_an_artifact_is_documented() -> None:
+    _, section = (ROOT / "docs/settings.md").read_text().split("## Artifacts\n")
+    assert [name for name in _fields(settings.Artifact) if not re.search(rf"\b{name}\b", section)] == []

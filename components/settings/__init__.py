@@ -1,0 +1,83 @@
+"""The settings of a stack: the only reader of `pulumi.Config`, typed and validated as a whole.
+
+`load()` either returns `Settings` or raises `SettingsError`, which names every error at once: its config path, the value
+(unless the setting is a secret) and what would be right. Nothing is registered with Pulumi before that.
+
+Keys in the stack file are camelCase; `Pulumi.yaml` lists the same tables with their descriptions.
+"""
+
+from components.settings.artifacts import machine_path, missing_files
+from components.settings.problems import Problem, SettingsError
+from components.settings.reading import load, parse
+from components.settings.stack import Settings, node_names
+from components.settings.tables import (
+    Artifact,
+    AuthorizationSettings,
+    ChartSource,
+    ChartValues,
+    ClusterSettings,
+    EastWestPorts,
+    EgressGuardSettings,
+    HostSettings,
+    IngressPorts,
+    MachinesSettings,
+    MeshSettings,
+    MountSettings,
+    MultipassSettings,
+    NetworkSettings,
+    NodePool,
+    OutlierSettings,
+    PolicySettings,
+    ProbeSettings,
+    RetrySettings,
+    RouteSettings,
+    SampleSettings,
+    ServicePort,
+    Sizes,
+    TelemetrySettings,
+    TrafficSettings,
+    VmSettings,
+    WorkloadSettings,
+)
+from components.settings.values import DriverName, MtlsMode, mib
+
+__all__ = [
+    "Artifact",
+    "AuthorizationSettings",
+    "ChartSource",
+    "ChartValues",
+    "ClusterSettings",
+    "DriverName",
+    "EastWestPorts",
+    "EgressGuardSettings",
+    "HostSettings",
+    "IngressPorts",
+    "MachinesSettings",
+    "MeshSettings",
+    "MountSettings",
+    "MtlsMode",
+    "MultipassSettings",
+    "NetworkSettings",
+    "NodePool",
+    "OutlierSettings",
+    "PolicySettings",
+    "ProbeSettings",
+    "Problem",
+    "RetrySettings",
+    "RouteSettings",
+    "SampleSettings",
+    "ServicePort",
+    "Settings",
+    "SettingsError",
+    "Sizes",
+    "TelemetrySettings",
+    "TrafficSettings",
+    "VmSettings",
+    "WorkloadSettings",
+    "load",
+    "machine_path",
+    "mib",
+    "missing_files",
+    "node_names",
+    "parse",
+]
