@@ -23,6 +23,8 @@ import yaml
 APPLICATION = Path(__file__).parent.parent / "workloads" / "vm_app.py"
 APPLICATION_PATH = "/usr/local/lib/istio-vms/vm_app.py"
 APPLICATION_UNIT = "istio-vms-application.service"
+FAULT_FILE = "/run/istio-vms/fault"
+"""While this file is there the sample application fails, its health probe aside; only root can make it."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def sample_application(
         raise ValueError(f"{service!r}, {version!r}: a service and its version are letters, digits and ._- only")
     listen = " ".join(f"--port {int(port)}" for port in ports)
     unit = _UNIT.format(
-        start=f"/usr/bin/python3 {APPLICATION_PATH} --service {service} --version {version} {listen}",
+        start=f"/usr/bin/python3 {APPLICATION_PATH} --service {service} --version {version} --fault-file {FAULT_FILE} {listen}",
         capability="CAP_NET_BIND_SERVICE" if any(port < 1024 for port in ports) else "",
     )
     files = (

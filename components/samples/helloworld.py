@@ -1,4 +1,4 @@
-"""Istio's helloworld sample in two versions, and a pod to call from.
+"""Istio's helloworld sample in two versions, and pods to call from: inside the mesh, at its edge and outside.
 
 After istio's samples/helloworld/helloworld.yaml and samples/curl/curl.yaml, with limits and without root.
 """
@@ -15,8 +15,11 @@ from pulumi_kubernetes.core import v1 as core
 from components.cluster.access import ClusterAccess
 from components.mesh.control_plane import ControlPlane
 
+SERVICE = "helloworld"
 PORT = 5000
 CLIENT = "curl"
+PLAIN = {"sidecar.istio.io/inject": "false"}
+"""Labels of a pod that gets no sidecar whatever its namespace says."""
 
 
 class HelloworldArgs(TypedDict):
@@ -25,6 +28,11 @@ class HelloworldArgs(TypedDict):
     cluster: ClusterAccess
     control_plane: ControlPlane
     namespace: pulumi.Input[str]
+    """Of helloworld and of the clients `curl` and `stranger`; its pods get sidecars."""
+    guarded_namespace: pulumi.Input[str]
+    """Of the clients `curl`, which gets a sidecar, and `plain`, which does not."""
+    outside_namespace: pulumi.Input[str]
+    """Of another client `plain`; its pods get no sidecars."""
     images: Mapping[str, str]
     """Version to image."""
     client_image: str
@@ -32,22 +40,21 @@ class HelloworldArgs(TypedDict):
 
 
 class Helloworld(pulumi.ComponentResource):
-    """A Service over two Deployments, and the client."""
+    """A Service over two Deployments, and the clients, each with an account, a label `app` and a container of its own name."""
 
     running: list[pulumi.Resource]
     """Done when every pod is available."""
 
     def __init__(self, name: str, args: HelloworldArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Deploy both versions and the client, all with sidecars."""
+        """Deploy both versions and the clients."""
         super().__init__("istio-vms:samples:Helloworld", name, None, opts)
-        cluster = args["cluster"]
-        self._namespace = args["namespace"]
+        cluster, namespace, guarded = args["cluster"], args["namespace"], args["guarded_namespace"]
         self._options = cluster.options(self, args["control_plane"].istiod)
         kubernetes.core.v1.Service(
             f"{name}-service",
-            metadata={"name": "helloworld", "namespace": self._namespace, "labels": {"app": "helloworld"}},
+            metadata={"name": SERVICE, "namespace": namespace, "labels": {"app": SERVICE}},
             spec=core.ServiceSpecArgs(
-                selector={"app": "helloworld"},
+                selector={"app": SERVICE},
                 ports=[core.ServicePortArgs(name="http", port=PORT, target_port=PORT)],
             ),
             opts=cluster.options(self),
@@ -56,28 +63,45 @@ class Helloworld(pulumi.ComponentResource):
             self._deployment(
                 f"{name}-{version}",
                 f"helloworld-{version}",
-                {"app": "helloworld", "version": version},
-                _container("helloworld", image, ports=[PORT]),
+                namespace,
+                {"app": SERVICE, "version": version},
+                _container(SERVICE, image, ports=[PORT]),
             )
             for version, image in args["images"].items()
         ]
-        client = _container(CLIENT, args["client_image"], command=["/bin/sleep", "infinity"])
-        self.running.append(self._deployment(f"{name}-{CLIENT}", CLIENT, {"app": CLIENT}, client))
+        for part, client, where, labels in (
+            ("", CLIENT, namespace, {}),
+            ("", "stranger", namespace, {}),
+            ("guarded-", CLIENT, guarded, {}),
+            ("guarded-", "plain", guarded, PLAIN),
+            ("outside-", "plain", args["outside_namespace"], {}),
+        ):
+            container = _container(client, args["client_image"], command=["/bin/sleep", "infinity"])
+            self.running.append(
+                self._deployment(f"{name}-{part}{client}", client, where, {"app": client}, container, labels)
+            )
         self.register_outputs({})
 
     def _deployment(
-        self, resource: str, name: str, labels: Mapping[str, str], container: core.ContainerArgs
+        self,
+        resource: str,
+        name: str,
+        namespace: pulumi.Input[str],
+        selector: Mapping[str, str],
+        container: core.ContainerArgs,
+        labels: Mapping[str, str] | None = None,
     ) -> kubernetes.apps.v1.Deployment:
+        """One pod with an account of the same name; `labels` are the pod's besides those it is found by."""
         account = kubernetes.core.v1.ServiceAccount(
-            f"{resource}-account", metadata={"name": name, "namespace": self._namespace}, opts=self._options
+            f"{resource}-account", metadata={"name": name, "namespace": namespace}, opts=self._options
         )
         return kubernetes.apps.v1.Deployment(
             resource,
-            metadata={"name": name, "namespace": self._namespace, "labels": labels},
+            metadata={"name": name, "namespace": namespace, "labels": selector},
             spec=kubernetes.apps.v1.DeploymentSpecArgs(
-                selector=kubernetes.meta.v1.LabelSelectorArgs(match_labels=labels),
+                selector=kubernetes.meta.v1.LabelSelectorArgs(match_labels=selector),
                 template=core.PodTemplateSpecArgs(
-                    metadata=kubernetes.meta.v1.ObjectMetaArgs(labels=labels),
+                    metadata=kubernetes.meta.v1.ObjectMetaArgs(labels={**selector, **(labels or {})}),
                     spec=core.PodSpecArgs(
                         service_account_name=account.metadata.apply(lambda metadata: str(metadata.name)),
                         termination_grace_period_seconds=1,

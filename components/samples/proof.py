@@ -3,6 +3,9 @@
 A sidecar that ends a mutual TLS connection tells its application who called in the header `X-Forwarded-Client-Cert`: `By` is the
 application's own identity, `URI` the caller's, both from certificates. An application that echoes its request's headers as JSON
 thereby gives the proof; one that does not leaves the weaker evidence that Envoy answered.
+
+A Service may have pods and several machines behind it, so it is called a number of times, and only the answer of the one that is meant
+counts: that of the machine, which says its name in `X-Instance`, or, when a machine calls, that of any pod, which says no such thing.
 """
 
 from __future__ import annotations
@@ -10,7 +13,8 @@ from __future__ import annotations
 import re
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -25,11 +29,11 @@ from components.workloads.entry import path as entry_path
 
 Connect = Callable[..., AbstractContextManager[ssh.Session]]
 
-CURL = ("curl", "-sS", "-i", "-m", "5")
 CONNECT_SECONDS = 10
-COMMAND_SECONDS = 15
-TRIES = 20
-"""How many calls of a Service over several machines may go to others before the one to prove has answered."""
+COMMAND_SECONDS = 30
+CALLS = 20
+"""How many calls of a Service curl makes at a time, and so how many may go to others than the one that is meant."""
+_END = "\x1e"
 BODY_CHARACTERS = 200
 ServiceUrl = Annotated[str, Field(pattern=r"^http://[a-z0-9-]+\.[a-z0-9-]+\.svc[a-z0-9.-]*(:\d+)?$")]
 
@@ -58,8 +62,8 @@ class Call(Document):
         vm: the machine's name, for people.
         ssh: how to reach it; it has curl.
         workload_entry: the member's WorkloadEntry, which is in the namespace of its Service.
-        pod_to_vm: the member's Service, such as `http://app.vmns.svc:8000`; `/headers` there may echo the request's headers.
-        vm_to_mesh: a Service of pods like Istio's helloworld, which answers `/hello`; `/headers` there may echo too.
+        pod_to_vm: the member's Service, such as `http://app.vmns.svc:8000`; on the machine `/headers` echoes the request's headers.
+        vm_to_mesh: a Service over pods like Istio's helloworld, which answer `/hello`; `/headers` there may echo too.
     """
 
     vm: str
@@ -105,6 +109,20 @@ class Response:
             raise CallError("the answer is not HTTP")
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         return cls(int(status[1]), headers, body)
+
+    @classmethod
+    def parse_all(cls, text: str) -> list[Response]:
+        """Read the responses to `_curl`.
+
+        Raises:
+            CallError: one is not an HTTP response.
+        """
+        return [cls.parse(part) for part in text.split(_END) if part.strip()]
+
+    @property
+    def instance(self) -> str | None:
+        """The machine that answered; None for a pod, or when nobody got the request."""
+        return self.headers.get("x-instance")
 
     @property
     def echo(self) -> dict[str, str] | None:
@@ -156,33 +174,44 @@ def prove(
     request: ProveRequest, cluster: Cluster, progress: Progress, connect: Connect = ssh.connect,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Call every member from the pod, and the mesh from every member: a list of `Evidence` as JSON.
+    """Call every member from the pod, and the mesh from every member, side by side: a list of `Evidence` as JSON.
 
     Raises:
         Failure: with the reason for each call that did not succeed in time.
     """
     deadline = Deadline(request.timeout_seconds)
+    attempts: dict[str, Callable[[], Evidence]] = {}
+    for call in request.calls:
+        attempts[f"pod → {call.vm}"] = partial(_from_pod, request.caller, call, cluster)
+        attempts[f"{call.vm} → pods"] = partial(_from_vm, call, cluster, connect)
     found: list[Evidence] = []
     failed: list[str] = []
-    for call in request.calls:
-        for title, attempt in (
-            (f"pod → {call.vm}", partial(_from_pod, request.caller, call, cluster)),
-            (f"{call.vm} → pods", partial(_from_vm, call, cluster, connect)),
-        ):
-            reason = wait(partial(_attempt, attempt, found), deadline, sleep, pause=1)
-            progress(f"{title}: {reason or f'{found[-1].status}, {found[-1].proof}'}")
-            failed += [f"{title}: {reason}"] if reason else []
+    with ThreadPoolExecutor() as pool:
+        results = pool.map(partial(_repeat, deadline=deadline, sleep=sleep), attempts.values())
+        for title, result in zip(attempts, results, strict=True):
+            if isinstance(result, Evidence):
+                found.append(result)
+                progress(f"{title}: {result.status}, {result.proof}")
+            else:
+                failed.append(f"{title}: {result}")
+                progress(failed[-1])
     if failed:
         raise Failure(f"{len(failed)} call(s) failed within {request.timeout_seconds:.0f} s:\n  " + "\n  ".join(failed))
     return [asdict(evidence) for evidence in found]
 
 
-def _attempt(call: Callable[[], Evidence], found: list[Evidence]) -> str | None:
-    try:
-        found.append(call())
-    except (CallError, KubeError, ssh.SshError) as error:
-        return str(error)
-    return None
+def _repeat(attempt: Callable[[], Evidence], deadline: Deadline, sleep: Callable[[float], None]) -> Evidence | str:
+    """What an attempt showed when it succeeded at last, or why it did not in time."""
+    seen: list[Evidence] = []
+
+    def look() -> str | None:
+        try:
+            seen.append(attempt())
+        except (CallError, KubeError, ssh.SshError) as error:
+            return str(error)
+        return None
+
+    return wait(look, deadline, sleep, pause=1) or seen[-1]
 
 
 def _from_pod(caller: Caller, call: Call, cluster: Cluster) -> Evidence:
@@ -194,18 +223,12 @@ def _from_pod(caller: Caller, call: Call, cluster: Cluster) -> Evidence:
         raise CallError(f"no pod with {caller.selector} runs in namespace {caller.namespace}")
     pod, url = running[0]["metadata"]["name"], f"{call.pod_to_vm}/headers"
     client = _account(caller.namespace, running[0]["spec"].get("serviceAccountName", "default"))
-    for _ in range(TRIES):
-        ran = cluster.run(caller.namespace, pod, caller.container, [*CURL, url], COMMAND_SECONDS)
-        if ran.exit_code:
-            raise CallError(f"{url}: {ran.stderr.strip() or f'curl ended with {ran.exit_code}'}")
-        response = Response.parse(ran.stdout)
-        evidence = _judge(call, f"pod {caller.namespace}/{pod}", url, response, client, _member(call, cluster))
-        instance = response.headers.get("x-instance")
-        if instance in (None, call.vm):
-            return replace(evidence, instance=instance)
-    raise CallError(
-        f"{url}: answered, but {call.vm} gave none of {TRIES} answers: the Service sends every call elsewhere"
-    )
+    ran = cluster.run(caller.namespace, pod, caller.container, _curl(url), COMMAND_SECONDS)
+    if ran.exit_code:
+        raise CallError(f"{url}: {ran.stderr.strip() or f'curl ended with {ran.exit_code}'}")
+    told = _first(Response.parse_all(ran.stdout), lambda response: response.instance == call.vm, f"{url}: {call.vm}")
+    evidence = _judge(call, f"pod {caller.namespace}/{pod}", url, told, client, _member(call, cluster))
+    return replace(evidence, instance=call.vm)
 
 
 def _from_vm(call: Call, cluster: Cluster, connect: Connect) -> Evidence:
@@ -215,18 +238,39 @@ def _from_vm(call: Call, cluster: Cluster, connect: Connect) -> Evidence:
         target.host, target.port, target.user, target.private_key, target.host_key, CONNECT_SECONDS
     ) as session:
 
-        def fetch(path: str) -> Response:
-            script = shlex.join([*CURL, f"{call.vm_to_mesh}{path}"])
-            return Response.parse(session.run(script, timeout=COMMAND_SECONDS, as_root=False))
+        def fetch(path: str, statuses: Container[int]) -> Response:
+            url = f"{call.vm_to_mesh}{path}"
+            answers = Response.parse_all(session.run(shlex.join(_curl(url)), timeout=COMMAND_SECONDS, as_root=False))
+            return _first(
+                answers, lambda response: not response.instance and response.status in statuses, f"{url}: a pod"
+            )
 
-        hello = fetch("/hello")
-        if hello.status != 200:
-            raise _refused(hello)
-        headers = fetch("/headers")
+        hello = fetch("/hello", {200})
+        headers = fetch("/headers", {200, 404})
     told = headers if headers.echo is not None else hello
     return _judge(
         call, f"vm {call.vm}", f"{call.vm_to_mesh}/hello", told, client, "", hello.body.strip()[:BODY_CHARACTERS]
     )
+
+
+def _curl(url: str) -> list[str]:
+    """The words that call a URL `CALLS` times, by curl's own globbing, up to the first call without an answer."""
+    return ["curl", "-sS", "-i", "-m", "5", "--fail-early", "-w", _END, f"{url}?call=[1-{CALLS}]"]
+
+
+def _first(responses: Sequence[Response], meant: Callable[[Response], bool], whose: str) -> Response:
+    """The first response that is meant.
+
+    Raises:
+        CallError: there is none; the reason is that of the first refusal, or that others answered.
+    """
+    for response in responses:
+        if meant(response):
+            return response
+    for response in responses:
+        if response.status >= 400:
+            raise _refused(response)
+    raise CallError(f"{whose} gave none of {len(responses)} answers: the Service sends every call elsewhere")
 
 
 def _judge(

@@ -10,7 +10,7 @@ import pulumi
 from components.cluster.access import ClusterAccess
 from components.local_command import run_module
 from components.machines.machine import Machine
-from components.samples.helloworld import CLIENT, PORT, Helloworld
+from components.samples.helloworld import CLIENT, PORT, SERVICE, Helloworld
 from components.workloads.vm_member import VmMember
 
 
@@ -55,7 +55,7 @@ class ProofOfTraffic(pulumi.ComponentResource):
                         "ssh": call["machine"].connection,
                         "workload_entry": call["member"].workload_entry,
                         "pod_to_vm": call["service_url"],
-                        "vm_to_mesh": f"http://helloworld.{args['namespace']}.svc:{PORT}",
+                        "vm_to_mesh": f"http://{SERVICE}.{args['namespace']}.svc:{PORT}",
                     }
                     for call in args["calls"]
                 ],

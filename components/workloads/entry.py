@@ -1,13 +1,14 @@
 """What the cluster says about a member: its WorkloadEntry, which istiod makes when the member's sidecar connects.
 
-An entry outlives its member for a while, saying `Healthy=True` all along. So readiness asks who holds the connection and since when as
-well. Annotation names are those of Istio's API (`annotation/annotations.gen.go`).
+An entry outlives its member for a while, and a power failure altogether, saying `Healthy=True` all along. So readiness asks who holds the
+connection and since when as well. Annotation names are those of Istio's API (`annotation/annotations.gen.go`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
 
 from components.kube import ApiObject, Cluster
 from components.workloads.files import MemberSpec
@@ -16,6 +17,8 @@ GROUP_ANNOTATION = "istio.io/autoRegistrationGroup"
 CONNECTED_ANNOTATION = "istio.io/connectedAt"
 DISCONNECTED_ANNOTATION = "istio.io/disconnectedAt"
 CONTROLLER_ANNOTATION = "istio.io/workloadController"
+CLOCKS_APART = timedelta(seconds=5)
+"""How much the machine's clock may be ahead of istiod's."""
 _API = "/apis/networking.istio.io/v1/namespaces"
 
 
@@ -40,6 +43,36 @@ class Entry:
     healthy: bool | None = None
     message: str = ""
     reported_at: str = ""
+
+
+NO_ENTRY = Entry(name="")
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Start:
+    """The sidecar's last start: what an entry says from before it does not count.
+
+    Attributes:
+        at: when it was, for one that was found.
+        before: the entry just before it, for one that has just been made: clocks are too coarse then.
+    """
+
+    at: datetime = LONG_AGO
+    before: Entry = NO_ENTRY
+
+    @classmethod
+    def found(cls, running_since: float) -> Self:
+        """One that was found; seconds since 1970 by the machine's clock."""
+        return cls(at=datetime.fromtimestamp(running_since, UTC) - CLOCKS_APART)
+
+    def precedes_connection(self, entry: Entry) -> bool:
+        """Whether the connection in the entry was made since."""
+        return entry.connected_at != self.before.connected_at and _time(entry.connected_at) >= self.at
+
+    def precedes_report(self, entry: Entry) -> bool:
+        """Whether the health in the entry was reported since."""
+        return entry.reported_at != self.before.reported_at and _time(entry.reported_at) >= self.at
 
 
 def path(namespace: str, name: str = "") -> str:
@@ -74,14 +107,14 @@ def parse(found: ApiObject) -> Entry:
     )
 
 
-def not_connected(cluster: Cluster, member: MemberSpec, entry: Entry | None, before: Entry | None) -> str | None:
+def not_connected(cluster: Cluster, member: MemberSpec, entry: Entry | None, start: Start) -> str | None:
     """Why the member has no connection to istiod, or None when it has one.
 
     Args:
         cluster: where to look for the istiod pod that the entry names.
         member: whose entry it is.
         entry: the entry as it is now.
-        before: the entry before the sidecar was restarted, whose connection does not count; None to count any.
+        start: the sidecar's last start; a connection from before does not count.
     """
     if entry is None:
         group = f"{_API}/{member.namespace}/workloadgroups/{member.workload}"
@@ -90,22 +123,27 @@ def not_connected(cluster: Cluster, member: MemberSpec, entry: Entry | None, bef
         return f"no WorkloadEntry for {member.address} has appeared: the sidecar has not connected to istiod"
     if not entry.connected_at:
         return f"WorkloadEntry {entry.name} is there, but the sidecar is not connected to istiod"
-    if before and before.connected_at == entry.connected_at:
-        return f"WorkloadEntry {entry.name} still shows the connection from before the sidecar's restart"
+    if not start.precedes_connection(entry):
+        return f"WorkloadEntry {entry.name} still shows a connection from before the sidecar's last start"
     if cluster.get(f"/api/v1/namespaces/{member.istiod_namespace}/pods/{entry.controller}") is None:
         return f"WorkloadEntry {entry.name} names a connection to {entry.controller}, an istiod pod that is gone"
     return None
 
 
-def not_healthy(member: MemberSpec, entry: Entry, before: Entry | None) -> str | None:
+def not_healthy(member: MemberSpec, entry: Entry, start: Start) -> str | None:
     """Why a connected member is not ready for traffic, or None when it is; without a probe it always is."""
     if not member.probe:
         return None
-    if entry.healthy is None or (before and before.reported_at == entry.reported_at):
+    if entry.healthy is None or not start.precedes_report(entry):
         return f"WorkloadEntry {entry.name} is connected; its first health report has not come yet"
     if not entry.healthy:
         return f"WorkloadEntry {entry.name} is connected, but its application is not healthy: {entry.message or 'no reason given'}"
     return None
+
+
+def _time(said: str) -> datetime:
+    """A time as Go prints it, with up to nine digits after the second."""
+    return datetime.fromisoformat(said) if said else LONG_AGO
 
 
 def _is_of(found: ApiObject, member: MemberSpec) -> bool:

@@ -11,7 +11,7 @@ import copy
 import ipaddress
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, cast
@@ -21,9 +21,12 @@ from pydantic import Field
 
 from components.command_line import Document
 from components.workloads.on_vm import HOSTS_BEGIN, HOSTS_BLOCK
+from components.workloads.routes import Route
 
 ISTIOD_PORT = 15012
 """Where istiod itself serves xDS and the CA over TLS, and what a sidecar assumes when told nothing."""
+CERTIFICATE_SECONDS = 86400
+"""How long a sidecar asks its certificates to be valid when told nothing."""
 
 CLUSTER_ENV = "/var/lib/istio/envoy/cluster.env"
 MESH_CONFIG = "/etc/istio/config/mesh"
@@ -60,6 +63,8 @@ class MemberSpec(Document):
         proxy_config: the WorkloadGroup's `proxy.istio.io/config` annotation; wins over the mesh's.
         dns_capture: whether the sidecar answers the machine's DNS queries.
         uncaptured_ports: inbound ports that never go through the sidecar, besides SSH's 22 and the sidecar's own.
+        certificate_seconds: how long each of the member's certificates is valid; istiod refuses more than 90 days.
+        routes: the machine's routes to pods while its sidecar runs; without any, it reaches pods through the gateway only.
     """
 
     workload: Annotated[str, Field(min_length=1)]
@@ -81,6 +86,8 @@ class MemberSpec(Document):
     proxy_config: Mapping[str, Any] = {}
     dns_capture: bool = True
     uncaptured_ports: tuple[Port, ...] = ()
+    certificate_seconds: Annotated[int, Field(ge=30, le=90 * 86400)] = CERTIFICATE_SECONDS
+    routes: tuple[Route, ...] = ()
 
     @property
     def revisioned(self) -> bool:
@@ -92,6 +99,11 @@ class MemberSpec(Document):
         """The name istiod's certificate is for, as seen from the mesh."""
         istiod = f"istiod-{self.revision}" if self.revisioned else "istiod"
         return f"{istiod}.{self.istiod_namespace}.svc"
+
+    @property
+    def spiffe_id(self) -> str:
+        """The member's identity, as its certificate has it."""
+        return f"spiffe://{self.trust_domain}/ns/{self.namespace}/sa/{self.service_account}"
 
     @property
     def gateway_host_name(self) -> str | None:
@@ -147,6 +159,8 @@ def cluster_env(spec: MemberSpec) -> str:
         environment["CA_ADDR"] = spec.discovery_address
     if spec.gateway_host_name:
         environment["ISTIOD_SAN"] = spec.istiod_host
+    if spec.certificate_seconds != CERTIFICATE_SECONDS:
+        environment["SECRET_TTL"] = f"{spec.certificate_seconds}s"
     return "".join(sorted(f"{key}={_quote(value)}\n" for key, value in environment.items()))
 
 
@@ -166,17 +180,25 @@ def hosts(spec: MemberSpec) -> str:
     return "" if spec.gateway_host_name else f"{spec.gateway_addresses[0]} {spec.istiod_host}\n"
 
 
-def unit_drop_in() -> str:
-    """Makes the sidecar come back by itself after a reboot.
+def unit_drop_in(routes: Sequence[Route] = ()) -> str:
+    """Makes the sidecar come back by itself after a reboot, and the routes come and go with it.
 
     istio.service is not ordered after the network; and cloud-init's `manage_etc_hosts`, which runs before network-online.target,
-    rewrites `/etc/hosts` at every boot.
+    rewrites `/etc/hosts` at every boot. Routes go after every end of the sidecar, a failed start's too; the sidecar stops before this file
+    changes, so the routes that go are those that came.
     """
     restore = f"grep -qxF '{HOSTS_BEGIN}' /etc/hosts || cat {HOSTS_BLOCK} >> /etc/hosts"
-    return (
-        "[Unit]\nWants=network-online.target\nAfter=network-online.target\n\n"
-        f'[Service]\nExecStartPre=/bin/sh -c "{restore}"\n'
-    )
+    lines = [
+        "[Unit]",
+        "Wants=network-online.target",
+        "After=network-online.target",
+        "",
+        "[Service]",
+        f'ExecStartPre=/bin/sh -c "{restore}"',
+        *(f"ExecStartPre=ip route replace {route.cidr} via {route.via}" for route in routes),
+        *(f"ExecStopPost=-ip route del {route.cidr} via {route.via}" for route in routes),
+    ]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def sidecar_files(spec: MemberSpec, root_certificate: str, token: str) -> dict[str, File]:
@@ -188,7 +210,7 @@ def sidecar_files(spec: MemberSpec, root_certificate: str, token: str) -> dict[s
         CLUSTER_ENV: File(cluster_env(spec), effect=Effect.CERTIFICATE),
         MESH_CONFIG: File(mesh_yaml(spec)),
         ROOT_CERTIFICATE: File(root_certificate, effect=Effect.CERTIFICATE, rewritten=True),
-        UNIT_DROP_IN: File(unit_drop_in()),
+        UNIT_DROP_IN: File(unit_drop_in(spec.routes)),
         TOKEN: File(token, mode=0o600, owner="istio-proxy", effect=Effect.NONE),
     }
 

@@ -10,15 +10,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from components.command_line import Deadline, Document, Failure, Progress, Ssh
 from components.kube import Cluster, KubeError, token, wait
-from components.workloads import entry
-from components.workloads.entry import Entry
+from components.workloads import certificate, entry, routes
+from components.workloads.entry import NO_ENTRY, Entry, Start
 from components.workloads.files import MemberSpec, hosts, member_paths, sidecar_files
+from components.workloads.routes import Route
 from components.workloads.vm import Vm, VmError, VmUnreachable
 
 TOKEN_AUDIENCE = "istio-ca"  # noqa: S105 - not a secret
@@ -39,6 +41,7 @@ class JoinRequest(Document):
         member: what the machine is to be in the mesh.
         package_script: bash that ends with the sidecar's package installed; empty where it is anyway.
         root_certificate: the mesh's root certificate, PEM.
+        node_addresses: of the nodes whose pods the machine reaches directly; none where it goes through the gateway.
         token_seconds: how long the token for the first connection is valid.
         timeout_seconds: for all of it, the machine's own setting up included.
     """
@@ -48,6 +51,7 @@ class JoinRequest(Document):
     member: MemberSpec
     package_script: str = ""
     root_certificate: Annotated[str, Field(pattern="-----BEGIN CERTIFICATE-----")]
+    node_addresses: tuple[str, ...] = ()
     token_seconds: Annotated[int, Field(ge=600)] = 3600
     timeout_seconds: Annotated[float, Field(gt=0)] = 600
 
@@ -94,6 +98,7 @@ class Join:
     def __post_init__(self) -> None:
         """All waits end together; our own way in stays open."""
         self.deadline = Deadline(self.request.timeout_seconds)
+        self.start = Start()
         own = () if self.request.ssh.port == 22 else (self.request.ssh.port,)
         self.member = self.request.member.model_copy(update={"uncaptured_ports": own})
 
@@ -104,9 +109,10 @@ class Join:
             Failure: the machine did not become one in time; the message has the sidecar's own last words.
         """
         self._wait_for_machine()
-        before = self._install(self._own_entry())
-        found = self._wait_for_connection(before)
-        found = self._wait_for_health(before, found)
+        self._find_routes()
+        started = self._install(self._own_entry())
+        found = self._wait_for_connection(may_restart=not started)
+        found = self._wait_for_health(found)
         self.progress(f"{found.name} is connected and healthy")
         return {
             "workload_entry": found.name,
@@ -136,56 +142,76 @@ class Join:
             self.progress("seeing to the sidecar's package")
             self.vm.run(self.request.package_script, timeout=max(1.0, self.deadline.left()))
 
-    def _own_entry(self) -> Entry | None:
+    def _find_routes(self) -> None:
+        """Routes to the pods of every node asked for; one that has just joined is given addresses for pods a moment later."""
+        ways: dict[str, list[Route]] = {}
+
+        def look() -> str | None:
+            nodes = self.cluster.items(routes.NODES)
+            ways.update({address: routes.to_pods(nodes, address) for address in self.request.node_addresses})
+            missing = [address for address, found in ways.items() if not found]
+            return f"no node at {', '.join(missing)} has addresses for pods" if missing else None
+
+        if self.request.node_addresses and (reason := wait(look, self.deadline, self.sleep)):
+            raise Failure(f"{reason} after {self.request.timeout_seconds:.0f} s. Look at `kubectl get nodes -o wide`")
+        self.member = self.member.model_copy(update={"routes": tuple(chain.from_iterable(ways.values()))})
+
+    def _own_entry(self) -> Entry:
         """The member's entry from before. One of another identity would keep istiod from registering the member: it goes."""
         found = entry.find(self.cluster, self.member)
         if found is None or found.service_account == self.member.service_account:
-            return found
+            return found or NO_ENTRY
         self.progress(f"removing WorkloadEntry {found.name} of service account {found.service_account}")
         self.cluster.delete(entry.path(self.member.namespace, found.name))
-        return None
+        return NO_ENTRY
 
-    def _install(self, before: Entry | None) -> Entry | None:
-        """Bring the files up to date; the state of the entry that does not count any more, if the sidecar was started."""
+    def _install(self, before: Entry) -> bool:
+        """Bring files and certificate up to date; whether the sidecar was started, so that what its entry said `before` is outdated."""
         self.progress("getting a token and writing the member's files")
         member = self.member
         jwt = token(self.cluster, member.namespace, member.service_account, TOKEN_AUDIENCE, self.request.token_seconds)
         files = sidecar_files(member, self.request.root_certificate, jwt)
         documents = [{"path": path, **asdict(file)} for path, file in files.items()]
-        answer = self.vm.ask("install", files=documents, hosts=hosts(member), set_owners=True)
+        if flaw := certificate.flaw(self.vm, member.spiffe_id):
+            self.progress(f"the member's certificate {flaw}: it will get one for the token")
+        answer = self.vm.ask(
+            "install", files=documents, hosts=hosts(member), new_certificate=bool(flaw), set_owners=True
+        )
         changes = ", ".join(answer["changed"]) or "nothing"
-        self.progress(f"changed: {changes}; sidecar {'started' if answer['restarted'] else 'left running'}")
-        return (before or _NONE) if answer["restarted"] else None
+        started = answer["restarted"]
+        self.start = Start(before=before) if started else Start.found(answer["running_since"])
+        self.progress(f"changed: {changes}; sidecar {'started' if started else 'left running'}")
+        return started
 
-    def _wait_for_connection(self, before: Entry | None) -> Entry:
+    def _wait_for_connection(self, may_restart: bool) -> Entry:
         self.progress("waiting for the sidecar's connection to istiod")
-        found, reason = self._poll_connection(before, Deadline(self.deadline.left(at_most=ENTRY_GRACE_SECONDS)))
-        if reason and before is None:
+        found, reason = self._poll_connection(Deadline(self.deadline.left(at_most=ENTRY_GRACE_SECONDS)))
+        if reason and may_restart:
             self.progress(f"{reason}: restarting the sidecar")
-            before = entry.find(self.cluster, self.member) or _NONE
+            self.start = Start(before=entry.find(self.cluster, self.member) or NO_ENTRY)
             self.vm.ask("restart")
         if reason:
-            found, reason = self._poll_connection(before, self.deadline)
+            found, reason = self._poll_connection(self.deadline)
         if found is None or reason:
             raise self._failure(reason or "")
         return found
 
-    def _poll_connection(self, before: Entry | None, deadline: Deadline) -> tuple[Entry | None, str | None]:
+    def _poll_connection(self, deadline: Deadline) -> tuple[Entry | None, str | None]:
         found: Entry | None = None
 
         def look() -> str | None:
             nonlocal found
             found = entry.find(self.cluster, self.member)
-            return entry.not_connected(self.cluster, self.member, found, before)
+            return entry.not_connected(self.cluster, self.member, found, self.start)
 
         reason = wait(look, deadline, self.sleep)
         return found, reason
 
-    def _wait_for_health(self, before: Entry | None, found: Entry) -> Entry:
+    def _wait_for_health(self, found: Entry) -> Entry:
         def look() -> str | None:
             nonlocal found
             found = entry.find(self.cluster, self.member) or found
-            return entry.not_healthy(self.member, found, before)
+            return entry.not_healthy(self.member, found, self.start)
 
         reason = wait(look, self.deadline, self.sleep)
         if reason:
@@ -203,10 +229,6 @@ class Join:
             return Failure(f"{member}: {reason}. {error}")
         log = "".join(f"\n  {line}" for line in state["log"]) or " empty"
         return Failure(f"{member}: {reason}. istio.service is {state['state']}; the end of its error log:{log}")
-
-
-_NONE = Entry(name="")
-"""Stands for no entry before a start: whatever appears counts."""
 
 
 def leave(request: JoinRequest, cluster: Cluster, vm: Vm, progress: Progress) -> dict[str, Any]:

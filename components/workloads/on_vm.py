@@ -1,17 +1,18 @@
 """What happens on the virtual machine itself. This file is sent there whole and run as root by the machine's own Python.
 
 So it needs nothing but the standard library, works from Python 3.9 on, and imports nothing of ours. It reads one JSON document on
-stdin, `{"action": "ready|install|restart|remove|diagnose", "root": "/", …}`, and prints one. Every action may be killed at any point
-and run again; files are replaced whole, never half.
+stdin, `{"action": "ready|certificate|install|restart|remove|diagnose", "root": "/", …}`, and prints one. Every action may be killed at any
+point and run again; files are replaced whole, never half.
 
 Shapes:
     file: `{"path": "/…", "content": "…", "mode": 420, "owner": "root", "effect": "none|restart|certificate", "rewritten": false}`
-    install: `{"files": [file…], "hosts": "<address> <name>", "set_owners": true}`
+    install: `{"files": [file…], "hosts": "<address> <name>", "new_certificate": false, "set_owners": true}`
     remove: `{"paths": ["/…"…], "set_owners": true}`
 """
 
 from __future__ import annotations
 
+import calendar
 import json
 import os
 import re
@@ -56,31 +57,38 @@ def _cloud_init_runs(root: Path) -> bool:
     return wanted and not (root / "var/lib/cloud/instance/boot-finished").exists()
 
 
+def certificate(request: Request) -> Answer:
+    """The sidecar's certificates, `{"pem": text or null, "now": seconds since 1970}`: the time is this machine's own."""
+    place = Path(request["root"]) / CERTIFICATE[0][1:]
+    return {"pem": place.read_text(errors="replace") if place.exists() else None, "now": time.time()}
+
+
 def install(request: Request) -> Answer:
     """Make the files what they should be, and the sidecar run with them; restart it only if something it reads has changed.
 
     A marker outlives a killed run between the first change and the restart. The sidecar stops before its files change: one that
-    runs might write its old certificate back. A stamp tells whether the package is the one the sidecar was last started from.
+    runs might write its old certificate back, and its unit is to end by the definition it was started by. A stamp tells whether the package
+    is the one the sidecar was last started from.
+
+    `{"changed": paths, "restarted": whether the sidecar was started, "running_since": seconds since 1970 by this machine's clock}`
     """
-    root, owners = Path(request["root"]), request["set_owners"]
+    root, owners, renew = Path(request["root"]), request["set_owners"], request["new_certificate"]
     hosts = (root / "etc/hosts").read_text() if (root / "etc/hosts").exists() else ""
     block = _block(request["hosts"])
     own = {PACKAGE_STAMP: _package_stamp(root), HOSTS_BLOCK: block, "/etc/hosts": _with_block(hosts, block)}
     files: list[Request] = [*request["files"], *(_file(path, content) for path, content in own.items())]
     changed = [f for f in files if not _same(root, f)]
     telling = [f for f in changed if f["effect"] != "none"]
-    if telling:
+    if telling or renew:
         _put(root, _file(RESTART_PENDING, "".join(f["path"] + "\n" for f in telling)), owners)
-    pending = (root / RESTART_PENDING[1:]).exists()
-    if pending and _systemctl("is-active", "--quiet"):
+    if (root / RESTART_PENDING[1:]).exists():
         _systemctl("stop", check=True)
-    if any(f["effect"] == "certificate" for f in changed):
-        for path in CERTIFICATE:
-            _unlink(root, path)
+    if renew or any(f["effect"] == "certificate" for f in changed):
+        _drop_certificate(root)
     for file in changed:
         _put(root, file, owners)
     started = _run_sidecar(root)
-    return {"changed": sorted(f["path"] for f in telling), "restarted": started}
+    return {"changed": sorted(f["path"] for f in telling), "restarted": started, "running_since": _running_since()}
 
 
 def _run_sidecar(root: Path) -> bool:
@@ -97,8 +105,17 @@ def _run_sidecar(root: Path) -> bool:
     return started
 
 
+def _running_since() -> float:
+    """When the unit was started, to the second. `systemctl show` prints times in the time zone of its own environment."""
+    command = ["systemctl", "show", UNIT, "--property=ActiveEnterTimestamp", "--value"]
+    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "TZ": "UTC"}).stdout.strip()
+    return calendar.timegm(time.strptime(said, "%a %Y-%m-%d %H:%M:%S UTC"))
+
+
 def restart(request: Request) -> Answer:
-    """Restart the sidecar."""
+    """Restart the sidecar, which then gets its certificate for the token: whatever is wrong with the one it has is over."""
+    _systemctl("stop", check=True)
+    _drop_certificate(Path(request["root"]))
     _systemctl("restart", check=True)
     return {}
 
@@ -109,7 +126,8 @@ def remove(request: Request) -> Answer:
     stopped = _systemctl("is-active", "--quiet")
     if (root / SIDECAR[0]).exists():
         _systemctl("disable", "--now", check=True)
-    for path in [*request["paths"], *CERTIFICATE]:
+    _drop_certificate(root)
+    for path in request["paths"]:
         _unlink(root, path)
     shutil.rmtree(root / OURS[1:], ignore_errors=True)
     hosts = root / "etc/hosts"
@@ -205,6 +223,11 @@ def _put(root: Path, file: Request, set_owners: bool) -> None:
         _put(root, _copy(file), set_owners)
 
 
+def _drop_certificate(root: Path) -> None:
+    for path in CERTIFICATE:
+        _unlink(root, path)
+
+
 def _unlink(root: Path, path: str) -> None:
     place = root / path[1:]
     if place.exists():
@@ -224,7 +247,14 @@ def _systemctl(verb: str, *flags: str, unit: str = UNIT, check: bool = False) ->
     return ran.returncode == 0
 
 
-ACTIONS = {"ready": ready, "install": install, "restart": restart, "remove": remove, "diagnose": diagnose}
+ACTIONS = {
+    "ready": ready,
+    "certificate": certificate,
+    "install": install,
+    "restart": restart,
+    "remove": remove,
+    "diagnose": diagnose,
+}
 
 
 def main() -> str | None:

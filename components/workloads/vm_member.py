@@ -34,13 +34,17 @@ class VmMemberArgs(TypedDict):
     trust_domain: str
     token_seconds: int
     """How long the token of the first connection is valid; afterwards the sidecar renews its certificate by itself."""
+    certificate_seconds: int
+    """How long each of its certificates is valid."""
+    pod_routes: bool
+    """Whether the machine gets routes to the pods of every node (single-network) or reaches pods through the gateway only."""
 
 
 class VmMember(pulumi.ComponentResource):
     """A machine whose sidecar is connected to istiod and whose WorkloadEntry is healthy.
 
-    A change of the gateway's address, of the root certificate or of the workload updates the machine in place; deleting it takes the
-    machine out of the mesh before it goes.
+    A change of the gateway's address, of the root certificate, of the workload or of the nodes it has routes to updates the machine in
+    place; deleting it takes the machine out of the mesh before it goes.
     """
 
     workload_entry: pulumi.Output[str]
@@ -63,6 +67,7 @@ class VmMember(pulumi.ComponentResource):
                 "member": self._member(args),
                 "package_script": args["package_script"],
                 "root_certificate": args["root_certificate"],
+                "node_addresses": cluster.node_addresses if args["pod_routes"] else [],
                 "token_seconds": args["token_seconds"],
                 "timeout_seconds": JOIN_SECONDS,
             },
@@ -94,4 +99,5 @@ class VmMember(pulumi.ComponentResource):
             "istiod_port": args["gateway"].istiod_port,
             "address": args["machine"].address,
             "probe": probe_document(group["probe"]),
+            "certificate_seconds": args["certificate_seconds"],
         }

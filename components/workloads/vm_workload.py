@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NotRequired, TypedDict
+from typing import TypedDict
 
 import pulumi
 import pulumi_kubernetes as kubernetes
@@ -30,7 +30,13 @@ class VmWorkloadArgs(TypedDict):
     control_plane: ControlPlane
     namespace: pulumi.Input[str]
     workload: str
-    """The name of the WorkloadGroup and of the Service."""
+    """The name of the WorkloadGroup."""
+    app: str
+    """The VMs' label of that name, and the Service they belong to."""
+    version: str | None
+    """The VMs' label of that name; None for none."""
+    make_service: bool
+    """Whether the Service is made here; false where one of that name is made for others of the same app."""
     service_account: str
     """Whose identity the VMs have."""
     network: str
@@ -38,12 +44,10 @@ class VmWorkloadArgs(TypedDict):
     ports: Mapping[str, int]
     """Service port names to numbers; the VMs listen on the same."""
     probe: ProbeArgs
-    labels: NotRequired[Mapping[str, str]]
-    """Further labels of the VMs."""
 
 
 class VmWorkload(pulumi.ComponentResource):
-    """A WorkloadGroup with its account and Service: ready for VMs to register."""
+    """A WorkloadGroup with its account and, where it is the first of its app, its Service: ready for VMs to register."""
 
     labels: Mapping[str, str]
     """The labels every VM of the group has, the Service's selector among them."""
@@ -54,8 +58,8 @@ class VmWorkload(pulumi.ComponentResource):
         """Register the group; no machine is made here."""
         super().__init__("istio-vms:workloads:VmWorkload", name, None, opts)
         cluster, namespace = args["cluster"], args["namespace"]
-        selector = {"app": args["workload"]}
-        self.labels = {**args.get("labels", {}), **selector}
+        version = args["version"]
+        self.labels = {"app": args["app"], **({"version": version} if version else {})}
         account = kubernetes.core.v1.ServiceAccount(
             f"{name}-account",
             metadata={"name": args["service_account"], "namespace": namespace},
@@ -73,13 +77,20 @@ class VmWorkload(pulumi.ComponentResource):
             },
             opts=cluster.options(self, args["control_plane"].crds),
         )
-        service = kubernetes.core.v1.Service(
-            f"{name}-service",
+        self.registered = [account, group]
+        if args["make_service"]:
+            self.registered.append(self._service(f"{name}-service", args))
+        self.register_outputs({})
+
+    def _service(self, resource: str, args: VmWorkloadArgs) -> kubernetes.core.v1.Service:
+        selector = {"app": args["app"]}
+        return kubernetes.core.v1.Service(
+            resource,
             metadata={
-                "name": args["workload"],
-                "namespace": namespace,
+                "name": args["app"],
+                "namespace": args["namespace"],
                 "labels": selector,
-                # No pod answers for it, so the provider would wait for endpoints that never come.
+                # There may be no pod to answer for it, and the provider would wait for endpoints that never come.
                 "annotations": {"pulumi.com/skipAwait": "true"},
             },
             spec=kubernetes.core.v1.ServiceSpecArgs(
@@ -89,10 +100,8 @@ class VmWorkload(pulumi.ComponentResource):
                     for key, port in args["ports"].items()
                 ],
             ),
-            opts=cluster.options(self),
+            opts=args["cluster"].options(self),
         )
-        self.registered = [account, group, service]
-        self.register_outputs({})
 
 
 def probe_document(args: ProbeArgs) -> dict[str, object]:

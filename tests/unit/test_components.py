@@ -90,9 +90,10 @@ def unwrapped(value: Any) -> Any:
     return value["value"] if isinstance(value, dict) and "4dabf18193072939515e22adb298388d" in value else value
 
 
-def test_five_machines_and_nothing_of_them_is_secret(lab: Recorder) -> None:
+def test_seven_machines_and_nothing_of_them_is_secret(lab: Recorder) -> None:
     machines = {name: args for name, args in lab.made.items() if name.endswith("-machine")}
-    assert sorted(machines) == [f"lab-{name}-machine" for name in ("agent-1", "agent-2", "server-1", "vm-1", "vm-2")]
+    names = ("agent-1", "agent-2", "server-1", "vm-1", "vm-2", "vm-3", "vm-4")
+    assert sorted(machines) == [f"lab-{name}-machine" for name in names]
     spec = stdin(lab, "lab-vm-2-machine")
     assert spec["network"] == {"name": "vm", "cidr": "10.89.1.0/24"}
     assert (spec["owner"], spec["memory_mib"]) == ("istio-vms/lab", 1024)
@@ -156,11 +157,73 @@ def test_the_member_is_told_what_the_gateway_got(lab: Recorder) -> None:
     assert lab.made["vm-1-join"].inputs["delete"] == "python3 -m components.workloads leave"
 
 
-def test_the_join_document_is_what_the_command_line_reads(lab: Recorder) -> None:
+@pytest.mark.parametrize("vm", ["vm-2", "vm-4"])
+def test_the_join_document_is_what_the_command_line_reads(lab: Recorder, vm: str) -> None:
     from components.command_line import parse
     from components.workloads.join import JoinRequest
 
-    parse(JoinRequest, json.dumps(stdin(lab, "vm-2-join")))
+    parse(JoinRequest, json.dumps(stdin(lab, f"{vm}-join")))
+
+
+def test_only_a_vm_of_the_meshs_own_network_gets_routes_to_every_nodes_pods(lab: Recorder) -> None:
+    assert stdin(lab, "vm-4-join")["node_addresses"] == ["10.89.0.11"] * 3
+    assert stdin(lab, "vm-1-join")["node_addresses"] == []
+
+
+def test_a_member_has_the_labels_of_its_group_and_the_life_of_its_certificates(lab: Recorder) -> None:
+    for vm, group, app, seconds in (
+        ("vm-1", "vmns-external-app", "external-app", 86400),
+        ("vm-4", "sample-helloworld-vm", "helloworld", 60),
+    ):
+        member = stdin(lab, f"{vm}-join")["member"]
+        assert member["labels"] == {"app": app, "version": "vm"}
+        assert lab.made[f"{group}-group"].inputs["spec"]["metadata"] == {"labels": member["labels"]}
+        assert member["certificate_seconds"] == seconds
+
+
+def test_a_workload_without_a_version_has_no_such_label() -> None:
+    tables = put(LAB, "workloads", [{key: value for key, value in LAB["workloads"][0].items() if key != "version"}])
+    made = run_program({**tables, "traffic": []})
+    assert stdin(made, "vm-1-join")["member"]["labels"] == {"app": "external-app"}
+
+
+def test_the_service_of_vms_is_made_once(lab: Recorder) -> None:
+    services = {
+        (args.inputs["metadata"]["namespace"], args.inputs["metadata"]["name"]): name
+        for name, args in lab.made.items()
+        if args.typ == "kubernetes:core/v1:Service" and "external-app" in name + args.inputs["metadata"]["name"]
+    }
+    assert services == {("vmns", "external-app"): "vmns-external-app-service"}
+    assert lab.made["vmns-external-app-service"].inputs["spec"]["selector"] == {"app": "external-app"}
+    assert "sample-helloworld-vm-service" not in lab.made
+    assert lab.made["helloworld-service"].inputs["spec"]["selector"] == {"app": "helloworld"}
+
+
+def test_clients_are_inside_the_mesh_at_its_edge_and_outside(lab: Recorder) -> None:
+    clients = {
+        name: args.inputs
+        for name, args in lab.made.items()
+        if name.startswith("helloworld-") and "sleep" in str(args.inputs)
+    }
+    seen = {
+        name: (
+            inputs["metadata"]["namespace"],
+            inputs["spec"]["template"]["spec"]["containers"][0]["name"],
+            "sidecar.istio.io/inject" not in inputs["spec"]["template"]["metadata"]["labels"],
+        )
+        for name, inputs in clients.items()
+    }
+    assert seen == {
+        "helloworld-curl": ("sample", "curl", True),
+        "helloworld-stranger": ("sample", "stranger", True),
+        "helloworld-guarded-curl": ("sample-guarded", "curl", True),
+        "helloworld-guarded-plain": ("sample-guarded", "plain", False),
+        "helloworld-outside-plain": ("sample-outside", "plain", True),
+    }
+    for name, (namespace, app, _) in seen.items():
+        account = lab.made[f"{name}-account"].inputs["metadata"]
+        assert (account["namespace"], account["name"]) == (namespace, app)
+        assert clients[name]["spec"]["selector"] == {"matchLabels": {"app": app}}
 
 
 def test_the_proof_document_is_what_the_command_line_reads(lab: Recorder) -> None:
@@ -171,13 +234,25 @@ def test_the_proof_document_is_what_the_command_line_reads(lab: Recorder) -> Non
 
 
 def test_a_member_that_joined_again_is_proven_again(lab: Recorder) -> None:
-    assert lab.made["proof-calls"].inputs["triggers"] == ["now", "now"]
+    assert lab.made["proof-calls"].inputs["triggers"] == ["now"] * 4
+
+
+def without_samples() -> dict[str, Any]:
+    """The lab's settings without samples, and without what refers to them."""
+    tables = put(put(LAB, "samples.enabled", False), "mesh.exposedServices", [])
+    return {**tables, "policies": {}, "traffic": []}
 
 
 def test_without_samples_there_is_no_proof_and_no_sample() -> None:
-    made = run_program(put(LAB, "samples.enabled", False)).made
+    tables = without_samples()
+    made = run_program({**tables, "workloads": tables["workloads"][:1]}).made
     assert not [name for name in made if "helloworld" in name or "proof" in name]
-    assert "namespace-sample" not in made
+    assert not [name for name in made if name.startswith("namespace-sample")]
+
+
+def test_without_samples_the_workload_makes_the_service_that_it_shares_with_them() -> None:
+    service = run_program(without_samples()).made["sample-helloworld-vm-service"].inputs
+    assert (service["metadata"]["name"], service["spec"]["selector"]) == ("helloworld", {"app": "helloworld"})
 
 
 def test_three_servers_have_embedded_etcd() -> None:

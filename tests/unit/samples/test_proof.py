@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shlex
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -11,6 +17,7 @@ import pytest
 from components import ssh
 from components.command_line import Failure, parse
 from components.kube import ApiObject, Ran
+from components.samples import proof
 from components.samples.proof import ProveRequest, Response, identities, prove
 
 DOCUMENT: dict[str, Any] = {
@@ -40,10 +47,15 @@ def http(status: int, body: str, *headers: str) -> str:
     return "\r\n".join([f"HTTP/1.1 {status} …", *headers, "", body])
 
 
-def echo(xfcc: str | None, instance: str = "") -> str:
-    """As the VM's sample application answers."""
+def series(*responses: str) -> str:
+    """As curl prints several calls."""
+    return "".join(f"{response}\x1e" for response in responses)
+
+
+def echo(xfcc: str | None, instance: str = "lab-vm-1") -> str:
+    """As a VM's sample application answers."""
     headers = {"user-agent": "curl/8", **({"x-forwarded-client-cert": xfcc} if xfcc else {})}
-    return http(200, json.dumps(headers), "server: envoy", *([f"X-Instance: {instance}"] if instance else []))
+    return http(200, json.dumps(headers), "server: envoy", f"X-Instance: {instance}")
 
 
 def go_echo(xfcc: str) -> str:
@@ -54,7 +66,6 @@ def go_echo(xfcc: str) -> str:
 class FakeCluster:
     def __init__(self, answer: str = "", exit_code: int = 0, stderr: str = "") -> None:
         self.answer = Ran(exit_code, answer or echo(forwarded(VM, POD)), stderr)
-        self.others: list[str] = []
         self.phase = "Running"
         self.entry: ApiObject | None = {"spec": {"serviceAccount": "app-sa"}}
         self.commands: list[Sequence[str]] = []
@@ -72,16 +83,17 @@ class FakeCluster:
     def run(self, namespace: str, pod: str, container: str, command: Sequence[str], timeout: float) -> Ran:
         assert (namespace, pod, container) == ("sample", "curl-1", "curl")
         self.commands.append(command)
-        return Ran(0, self.others.pop(), "") if self.others else self.answer
+        return self.answer
 
     create = delete = get  # type: ignore[assignment]
 
 
 class FakeVm:
-    """Stands for `ssh.connect` and its session; answers by path."""
+    """Stands for `ssh.connect` and its session; answers by path, `/hello` or `/headers`."""
 
     def __init__(self, hello: str = http(200, "Hello version: v1", "server: envoy"), headers: str = "") -> None:
         self.answers = {"/hello": hello, "/headers": headers or go_echo(forwarded(HELLO, VM))}
+        self.scripts: list[str] = []
 
     def __call__(self, *_: Any) -> Any:
         return self
@@ -93,10 +105,34 @@ class FakeVm:
 
     def run(self, script: str, timeout: float, as_root: bool) -> str:
         assert not as_root
-        answer = self.answers["/" + script.rpartition("/")[2]]
+        self.scripts.append(script)
+        answer = next(answer for path, answer in self.answers.items() if f"{path}?" in script)
         if answer.startswith("curl:"):
             raise ssh.CommandError(answer, 6)
         return answer
+
+
+class Path(BaseHTTPRequestHandler):
+    """Answers with the path it was asked for."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.path.encode())
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+@contextmanager
+def serving() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), Path) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def run(cluster: FakeCluster, vm: FakeVm, lines: list[str] | None = None) -> list[dict[str, Any]]:
@@ -110,14 +146,12 @@ def test_both_ways_are_proven_by_both_identities() -> None:
     assert (there["proof"], there["client_identity"], there["server_identity"]) == ("mutual-tls", POD, VM)
     assert (back["proof"], back["client_identity"], back["server_identity"]) == ("mutual-tls", VM, HELLO)
     assert back["body"] == "Hello version: v1"
-    assert cluster.commands == [["curl", "-sS", "-i", "-m", "5", "http://app.vmns.svc:8000/headers"]]
+    assert (there["url"], there["instance"]) == ("http://app.vmns.svc:8000/headers", "lab-vm-1")
     assert lines == ["pod → lab-vm-1: 200, mutual-tls", "lab-vm-1 → pods: 200, mutual-tls"]
 
 
-def test_an_application_that_does_not_echo_leaves_the_weaker_proof() -> None:
-    nothing = http(404, "not found", "x-envoy-upstream-service-time: 2")
-    there, back = run(FakeCluster(nothing), FakeVm(headers=nothing))
-    assert (there["proof"], there["status"], there["client_identity"]) == ("proxied", 404, None)
+def test_pods_that_do_not_echo_leave_the_weaker_proof() -> None:
+    _, back = run(FakeCluster(), FakeVm(headers=http(404, "not found", "x-envoy-upstream-service-time: 2")))
     assert (back["proof"], back["status"], back["client_identity"]) == ("proxied", 200, None)
 
 
@@ -129,7 +163,7 @@ def test_an_application_that_does_not_echo_leaves_the_weaker_proof() -> None:
         (echo(forwarded("spiffe://cluster.local/ns/vmns/sa/other", POD)), "should have called …/ns/vmns/sa/app-sa"),
         (http(503, "no healthy upstream", "server: envoy"), "503: no healthy endpoint"),
         (http(403, "RBAC: access denied", "server: envoy"), "403: refused: look at the AuthorizationPolicies"),
-        (http(200, "hello"), "(no sidecar was in between)"),
+        (http(200, "hello", "X-Instance: lab-vm-1"), "(no sidecar was in between)"),
         ("garbage", "the answer is not HTTP"),
     ],
 )
@@ -140,17 +174,59 @@ def test_what_is_no_proof_from_the_pod(answer: str, reason: str) -> None:
     assert reason in str(failure.value)
 
 
-def test_a_service_over_several_machines_is_called_until_the_one_to_prove_answers() -> None:
-    cluster = FakeCluster(echo(forwarded(VM, POD), DOCUMENT["calls"][0]["vm"]))
-    cluster.others = [echo(forwarded(VM, POD), "another")] * 3
-    there, _ = run(cluster, FakeVm())
-    assert there["instance"] == DOCUMENT["calls"][0]["vm"]
-    assert len(cluster.commands) == 4
+def test_one_curl_makes_every_call_of_a_service() -> None:
+    cluster, vm = FakeCluster(), FakeVm()
+    run(cluster, vm)
+    (command,) = cluster.commands
+    assert command[-1] == "http://app.vmns.svc:8000/headers?call=[1-20]"
+    assert [shlex.split(script)[-1] for script in vm.scripts] == [
+        "http://helloworld.sample.svc:5000/hello?call=[1-20]",
+        "http://helloworld.sample.svc:5000/headers?call=[1-20]",
+    ]
+
+
+def test_real_curl_prints_what_is_read() -> None:
+    """The words of curl against a server of our own."""
+    with serving() as url:
+        ran = subprocess.run(proof._curl(f"{url}/hello"), capture_output=True, text=True, timeout=60)
+    answers = Response.parse_all(ran.stdout)
+    assert [answer.body for answer in answers] == [f"/hello?call={number}" for number in range(1, 21)]
+    assert ran.returncode == 0
+
+
+def test_a_call_without_an_answer_ends_the_series() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    ran = subprocess.run(proof._curl(url), capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 7
+    assert ran.stderr.count("curl:") == 1
+
+
+def test_of_a_service_over_pods_and_machines_the_machines_own_answer_counts() -> None:
+    pod, another = go_echo(forwarded(HELLO, POD)), echo(forwarded("spiffe://other", POD), "lab-vm-2")
+    there, _ = run(FakeCluster(series(pod, another, pod, echo(forwarded(VM, POD)), another)), FakeVm())
+    assert (there["instance"], there["server_identity"]) == ("lab-vm-1", VM)
 
 
 def test_a_machine_that_gets_no_call_of_its_service_is_not_proven() -> None:
-    with pytest.raises(Failure, match="gave none of 20 answers"):
-        run(FakeCluster(echo(forwarded(VM, POD), "another")), FakeVm())
+    others = [go_echo(forwarded(HELLO, POD)), echo(forwarded(VM, POD), "lab-vm-2")] * 10
+    with pytest.raises(Failure, match="lab-vm-1 gave none of 20 answers"):
+        run(FakeCluster(series(*others)), FakeVm())
+
+
+def test_a_machine_is_proven_by_an_answer_of_a_pod() -> None:
+    own = http(200, "Hello version: vm", "server: envoy", "X-Instance: lab-vm-1")
+    busy = http(503, "no healthy upstream", "server: envoy")
+    hello = series(own, busy, http(200, "Hello version: v2", "server: envoy"))
+    headers = series(echo(forwarded(VM, VM)), busy, go_echo(forwarded(HELLO, VM)))
+    _, back = run(FakeCluster(), FakeVm(hello, headers))
+    assert (back["body"], back["server_identity"], back["instance"]) == ("Hello version: v2", HELLO, None)
+
+
+def test_a_machine_that_only_reaches_itself_is_not_proven() -> None:
+    own = http(200, "Hello version: vm", "server: envoy", "X-Instance: lab-vm-1")
+    with pytest.raises(Failure, match="a pod gave none of 3 answers"):
+        run(FakeCluster(), FakeVm(series(own, own, own)))
 
 
 def test_every_failed_call_is_named() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,14 +13,18 @@ import pytest
 from components import command_line, ssh
 from components.command_line import Failure, Ssh, parse
 from components.kube import ApiObject, KubeError, Ran, Unreachable
-from components.workloads.files import TOKEN
+from components.workloads.files import TOKEN, UNIT_DROP_IN
 from components.workloads.join import Join, JoinRequest, RootCertificateRequest, leave, root_certificate
 from components.workloads.vm import Vm, VmError, VmUnreachable
+from tests.unit.workloads.test_certificate import signed
+from tests.unit.workloads.test_routes import node
 
 GROUP = "/apis/networking.istio.io/v1/namespaces/vmns/workloadgroups/app"
 ENTRIES = "/apis/networking.istio.io/v1/namespaces/vmns/workloadentries"
 ENTRY = f"{ENTRIES}/app-10.89.1.21-vm-network"
 ISTIOD = "/api/v1/namespaces/istio-system/pods/istiod-1"
+OLD, NEW = "2026-11-21T09:00:00.25Z", "2026-11-21T10:00:00.123456789Z"
+"""Times as Go prints them."""
 DOCUMENT: dict[str, Any] = {
     "kubeconfig": "secret-kubeconfig",
     "ssh": {"host": "10.89.1.21", "user": "ubuntu", "private_key": "secret-key", "host_key": "ssh-ed25519 AAAA"},
@@ -38,6 +43,11 @@ DOCUMENT: dict[str, Any] = {
     "root_certificate": "-----BEGIN CERTIFICATE-----\n…",
     "timeout_seconds": 120,
 }
+
+
+def at(time: str) -> float:
+    """Seconds since 1970 of a time on the day of these tests."""
+    return datetime.fromisoformat(f"2026-11-21T{time}Z").timestamp()
 
 
 def entry(
@@ -97,10 +107,13 @@ class FakeVm(Vm):
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.on: dict[str, Callable[[], None]] = {}
         self.unready = 0
+        self.certificate: str | None = None
+        self.running_since = at("09:00:00")
 
     @property
     def actions(self) -> list[str]:
-        return [action for action, _ in self.asked]
+        """What it was asked to do, questions aside."""
+        return [action for action, _ in self.asked if action != "certificate"]
 
     def ask(self, action: str, **fields: Any) -> dict[str, Any]:
         self.asked.append((action, fields))
@@ -110,7 +123,12 @@ class FakeVm(Vm):
         self.on.get(action, lambda: None)()
         return {
             "ready": {"waiting": False},
-            "install": {"changed": ["/x"] if self.restarts else [], "restarted": self.restarts},
+            "certificate": {"pem": self.certificate, "now": at("10:00:30")},
+            "install": {
+                "changed": ["/x"] if self.restarts else [],
+                "restarted": self.restarts,
+                "running_since": self.running_since,
+            },
             "diagnose": {"state": "active", "log": ["xds: connection refused"]},
             "remove": {"stopped": True},
         }.get(action, {})
@@ -184,8 +202,7 @@ def test_a_first_join_ends_with_a_healthy_entry(cluster: FakeCluster, clock: Clo
 
 def test_the_machine_gets_every_file_in_one_go(cluster: FakeCluster, clock: Clock) -> None:
     vm = FakeVm()
-    cluster.objects[ENTRY] = entry("before")
-    vm.on["install"] = sets(cluster, entry("after", reported="after"))
+    vm.on["install"] = sets(cluster, entry())
     run(cluster, vm, clock)
     fields = dict(vm.asked)["install"]
     assert fields["hosts"] == "10.89.0.11 istiod.istio-system.svc\n"
@@ -210,17 +227,85 @@ def test_a_healthy_unchanged_member_is_left_alone(cluster: FakeCluster, clock: C
 
 
 def test_after_a_restart_the_old_connection_does_not_count(cluster: FakeCluster, clock: Clock) -> None:
-    cluster.objects[ENTRY] = entry("2026-11-21T09:00:00Z")
-    clock.at = {6.0: sets(cluster, entry("2026-11-21T10:00:00Z", reported="later"))}
+    cluster.objects[ENTRY] = entry(OLD)
+    clock.at = {6.0: sets(cluster, entry(NEW, reported=NEW))}
     run(cluster, FakeVm(), clock)
     assert clock.now >= 6.0
 
 
 def test_after_a_restart_the_old_health_does_not_count(cluster: FakeCluster, clock: Clock) -> None:
-    cluster.objects[ENTRY] = entry("old", reported="old")
-    clock.at = {2.0: sets(cluster, entry("new", reported="old")), 6.0: sets(cluster, entry("new", reported="new"))}
+    cluster.objects[ENTRY] = entry(OLD, reported=OLD)
+    clock.at = {2.0: sets(cluster, entry(NEW, reported=OLD)), 6.0: sets(cluster, entry(NEW, reported=NEW))}
     run(cluster, FakeVm(), clock)
     assert clock.now >= 6.0
+
+
+def test_a_connection_from_before_the_sidecars_own_start_does_not_count(cluster: FakeCluster, clock: Clock) -> None:
+    """As after a power failure, of which istiod has not heard."""
+    vm = FakeVm(restarts=False)
+    vm.running_since = at("09:30:00")
+    cluster.objects[ENTRY] = entry(OLD, reported=OLD)
+    clock.at = {4.0: sets(cluster, entry(NEW, reported=OLD)), 6.0: sets(cluster, entry(NEW, reported=NEW))}
+    assert run(cluster, vm, clock)["connected_at"] == NEW
+    assert 6.0 <= clock.now < 7.0
+    assert "restart" not in vm.actions
+
+
+def test_clocks_that_are_seconds_apart_do_not_matter(cluster: FakeCluster, clock: Clock) -> None:
+    vm = FakeVm(restarts=False)
+    vm.running_since = at("10:00:05")
+    cluster.objects[ENTRY] = entry(NEW, reported=NEW)
+    run(cluster, vm, clock)
+    assert clock.now == 0.0
+
+
+def test_health_from_before_a_restart_does_not_count_when_the_restart_was_a_remedy(
+    cluster: FakeCluster, clock: Clock
+) -> None:
+    vm = FakeVm(restarts=False)
+    cluster.objects[ENTRY] = entry("", reported=NEW)
+    vm.on["restart"] = lambda: clock.at.update(
+        {12.0: sets(cluster, entry(NEW, reported=NEW)), 14.0: sets(cluster, entry(NEW))}
+    )
+    run(cluster, vm, clock)
+    assert 14.0 <= clock.now < 15.0
+
+
+@pytest.mark.parametrize(
+    ("pem", "dropped"), [(None, False), (signed(life=31), False), (signed(life=30), True), ("garbage", True)]
+)
+def test_a_certificate_that_is_no_good_is_replaced(
+    cluster: FakeCluster, clock: Clock, pem: str | None, dropped: bool
+) -> None:
+    vm, lines = FakeVm(restarts=dropped), list[str]()
+    vm.certificate = pem
+    vm.on["install"] = sets(cluster, entry())
+    run(cluster, vm, clock, lines)
+    assert dict(vm.asked)["install"]["new_certificate"] is dropped
+    assert any("it will get one for the token" in line for line in lines) is dropped
+
+
+def test_the_machine_gets_routes_to_the_pods_of_the_nodes_asked_for(cluster: FakeCluster, clock: Clock) -> None:
+    vm = FakeVm()
+    vm.on["install"] = sets(cluster, entry())
+    for number in (1, 2, 3):
+        cluster.objects[f"/api/v1/nodes/node-{number}"] = node(f"10.89.0.{number}", f"10.42.{number}.0/24")
+    late = cluster.objects.pop("/api/v1/nodes/node-3")
+    clock.at = {3.0: lambda: cluster.objects.update({"/api/v1/nodes/node-3": late})}
+    run(cluster, vm, clock, node_addresses=["10.89.0.3", "10.89.0.1"])
+    assert 3.0 <= clock.now < 4.0
+    unit = next(file for file in dict(vm.asked)["install"]["files"] if file["path"] == UNIT_DROP_IN)
+    assert [line for line in unit["content"].splitlines() if " replace " in line] == [
+        "ExecStartPre=ip route replace 10.42.3.0/24 via 10.89.0.3",
+        "ExecStartPre=ip route replace 10.42.1.0/24 via 10.89.0.1",
+    ]
+
+
+def test_a_node_that_never_comes_is_named(cluster: FakeCluster, clock: Clock) -> None:
+    vm = FakeVm()
+    with pytest.raises(Failure, match=r"no node at 10\.89\.0\.3 has addresses for pods after 120 s"):
+        run(cluster, vm, clock, node_addresses=["10.89.0.3"])
+    assert "install" not in vm.actions
 
 
 def test_an_entry_deleted_by_hand_comes_back_by_one_restart(cluster: FakeCluster, clock: Clock) -> None:
@@ -233,8 +318,8 @@ def test_an_entry_deleted_by_hand_comes_back_by_one_restart(cluster: FakeCluster
 
 def test_a_connection_to_an_istiod_that_is_gone_does_not_count(cluster: FakeCluster, clock: Clock) -> None:
     vm = FakeVm(restarts=False)
-    cluster.objects[ENTRY] = entry("old")
-    vm.on["restart"] = sets(cluster, entry("new"))
+    cluster.objects[ENTRY] = entry(OLD)
+    vm.on["restart"] = sets(cluster, entry(NEW))
     del cluster.objects[ISTIOD]
     with pytest.raises(Failure, match="istiod-1, an istiod pod that is gone"):
         run(cluster, vm, clock)
@@ -280,10 +365,10 @@ def test_other_members_entries_are_not_ours(cluster: FakeCluster, clock: Clock) 
 
 def test_an_entry_of_another_identity_makes_way(cluster: FakeCluster, clock: Clock) -> None:
     vm = FakeVm()
-    other = json.loads(json.dumps(entry("old")))
+    other = json.loads(json.dumps(entry(OLD)))
     other["spec"]["serviceAccount"] = "other"
     cluster.objects[ENTRY] = other
-    vm.on["install"] = lambda: cluster.objects.setdefault(ENTRY, entry("new"))
+    vm.on["install"] = lambda: cluster.objects.setdefault(ENTRY, entry(NEW))
     run(cluster, vm, clock)
     assert cluster.deleted == [ENTRY]
 

@@ -13,6 +13,7 @@ from components.command_line import Failure, parse
 from components.workloads.files import (
     CLUSTER_ENV,
     TOKEN,
+    UNIT_DROP_IN,
     Effect,
     MemberSpec,
     cluster_env,
@@ -82,6 +83,45 @@ def test_a_gateway_with_a_host_name_is_used_directly() -> None:
     assert "CA_ADDR='lb.example.org:15013'\n" in cluster_env(spec)
     assert "ISTIOD_SAN='istiod-1-32-0.istio-system.svc'\n" in cluster_env(spec)
     assert yaml.safe_load(mesh_yaml(spec))["defaultConfig"]["discoveryAddress"] == "lb.example.org:15013"
+
+
+def test_a_life_of_certificates_is_one_line_more_and_its_default_none() -> None:
+    plain = cluster_env(member(certificate_seconds=86400))
+    assert plain == cluster_env(member())
+    assert set(cluster_env(member(certificate_seconds=60)).splitlines()) - set(plain.splitlines()) == {
+        "SECRET_TTL='60s'"
+    }
+
+
+def test_certificates_of_a_life_that_istiod_refuses_are_refused_here() -> None:
+    with pytest.raises(ValueError, match="certificate_seconds"):
+        member(certificate_seconds=91 * 86400)
+
+
+def test_routes_come_and_go_with_the_sidecar() -> None:
+    routes = ({"cidr": "10.42.0.0/24", "via": "10.89.0.13"}, {"cidr": "fd42:0:0:1::/64", "via": "fd00::13"})
+    unit = sidecar_files(member(routes=routes), "root", "jwt")[UNIT_DROP_IN]
+    assert unit.effect is Effect.RESTART
+    assert [line for line in unit.content.splitlines() if " route " in line] == [
+        "ExecStartPre=ip route replace 10.42.0.0/24 via 10.89.0.13",
+        "ExecStartPre=ip route replace fd42:0:0:1::/64 via fd00::13",
+        "ExecStopPost=-ip route del 10.42.0.0/24 via 10.89.0.13",
+        "ExecStopPost=-ip route del fd42:0:0:1::/64 via fd00::13",
+    ]
+    assert unit.content.index("[Service]") < unit.content.index(" route ")
+    assert " route " not in sidecar_files(member(), "root", "jwt")[UNIT_DROP_IN].content
+
+
+@pytest.mark.parametrize(
+    "route", [{"cidr": "10.42.0.0/24; rm", "via": "10.89.0.13"}, {"cidr": "10.42.0.0/24", "via": "a"}]
+)
+def test_a_route_is_made_of_addresses_only(route: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="routes"):
+        member(routes=(route,))
+
+
+def test_the_identity_is_that_of_the_service_account() -> None:
+    assert member().spiffe_id == "spiffe://cluster.local/ns/vmns/sa/vm-sa"
 
 
 def test_the_shell_reads_back_every_value() -> None:

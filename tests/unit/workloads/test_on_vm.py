@@ -7,6 +7,8 @@ import os
 import socket
 import subprocess
 import sys
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,11 @@ cd "$STATE" && echo "$*" >> calls
 case $1 in
   is-active) [ -e active ] ;;
   is-enabled) [ -e enabled ] ;;
-  stop) rm -f active; ls "$VM_ROOT/etc/certs" > certificates-at-stop ;;
+  stop) rm -f active; ls "$VM_ROOT/etc/certs" > certificates-at-stop; cp "$VM_ROOT$UNIT_DROP_IN" unit-at-stop || : ;;
   start|restart) touch active ;;
   enable) touch enabled ;;
   disable) rm -f active enabled ;;
+  show) echo "Sat 2026-11-21 10:00:00 $TZ" ;;
 esac
 """
 BLOCK = f"# BEGIN istio-vms\n10.89.0.11 istiod.istio-system.svc\n127.0.1.1 {socket.gethostname()}\n# END istio-vms\n"
@@ -43,7 +46,8 @@ class Machine:
         (tools / "systemctl").write_text(SYSTEMCTL)
         (tools / "systemctl").chmod(0o755)
         self.environment = {
-            **os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "STATE": str(self.state), "VM_ROOT": str(self.root)
+            **os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "STATE": str(self.state), "VM_ROOT": str(self.root),
+            "UNIT_DROP_IN": UNIT_DROP_IN, "TZ": "Asia/Tokyo",
         }  # fmt: skip
 
     def ask(self, action: str, **fields: Any) -> dict[str, Any]:
@@ -56,8 +60,10 @@ class Machine:
         command = [sys.executable, "-c", Path(on_vm.__file__).read_text()]
         return subprocess.run(command, input=request, env=self.environment, capture_output=True, text=True, timeout=60)
 
-    def install(self, gateway: str = "10.89.0.11", **contents: str) -> dict[str, Any]:
-        return self.ask("install", **installation(gateway, **contents))
+    def install(self, gateway: str = "10.89.0.11", renew: bool = False, **contents: str) -> dict[str, Any]:
+        answer = self.ask("install", **installation(gateway, renew, **contents))
+        assert answer.pop("running_since") == datetime(2026, 11, 21, 10, tzinfo=UTC).timestamp()
+        return answer
 
     def read(self, path: str) -> str:
         return (self.root / path[1:]).read_text()
@@ -67,7 +73,7 @@ class Machine:
         log = self.state / "calls"
         calls = log.read_text().splitlines() if log.exists() else []
         log.unlink(missing_ok=True)
-        return [call for call in calls if not call.startswith("is-")]
+        return [call for call in calls if not call.startswith(("is-", "show"))]
 
     def certify(self) -> None:
         for path in on_vm.CERTIFICATE:
@@ -78,7 +84,7 @@ class Machine:
         return any((self.root / path[1:]).exists() for path in on_vm.CERTIFICATE)
 
 
-def installation(gateway: str, **contents: str) -> dict[str, Any]:
+def installation(gateway: str, renew: bool = False, **contents: str) -> dict[str, Any]:
     effects = {
         CLUSTER_ENV: "certificate",
         MESH_CONFIG: "restart",
@@ -98,7 +104,7 @@ def installation(gateway: str, **contents: str) -> dict[str, Any]:
         for path, name in names.items()
     ]
     hosts = f"{gateway} istiod.istio-system.svc\n" if gateway else ""
-    return {"files": files, "hosts": hosts, "set_owners": False}
+    return {"files": files, "hosts": hosts, "new_certificate": renew, "set_owners": False}
 
 
 @pytest.fixture
@@ -116,7 +122,7 @@ def test_a_first_join_writes_everything_and_starts_the_sidecar(machine: Machine)
     assert token.read_text() == "first token\n"
     assert token.stat().st_mode & 0o777 == 0o600
     assert token.parent.stat().st_mode & 0o777 == 0o700
-    assert machine.calls() == ["daemon-reload", "enable istio.service", "restart istio.service"]
+    assert machine.calls() == ["stop istio.service", "daemon-reload", "enable istio.service", "restart istio.service"]
 
 
 def test_the_same_again_changes_nothing_but_the_token(machine: Machine) -> None:
@@ -169,6 +175,47 @@ def test_a_new_root_or_identity_drops_the_old_certificate_after_the_stop(machine
         "key.pem",
         "root-cert.pem",
     ]
+
+
+def test_a_certificate_that_is_no_good_is_dropped_after_the_stop(machine: Machine) -> None:
+    machine.install()
+    machine.certify()
+    machine.calls()
+    assert machine.install(renew=True) == {"changed": [], "restarted": True}
+    assert not machine.certified
+    assert "cert-chain.pem" in (machine.state / "certificates-at-stop").read_text()
+    assert machine.calls() == ["stop istio.service", "daemon-reload", "restart istio.service"]
+    assert machine.install() == {"changed": [], "restarted": False}
+
+
+def test_a_restart_drops_the_certificate_after_the_stop(machine: Machine) -> None:
+    machine.install()
+    machine.certify()
+    machine.calls()
+    machine.ask("restart")
+    assert not machine.certified
+    assert "cert-chain.pem" in (machine.state / "certificates-at-stop").read_text()
+    assert machine.calls() == ["stop istio.service", "restart istio.service"]
+
+
+def test_the_certificate_is_told_with_the_machines_own_time(machine: Machine) -> None:
+    assert machine.ask("certificate")["pem"] is None
+    machine.certify()
+    told = machine.ask("certificate")
+    assert told["pem"] == "of the old root"
+    assert abs(told["now"] - time.time()) < 60
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_the_sidecar_ends_by_the_unit_it_was_started_by(machine: Machine, active: bool) -> None:
+    """Its routes go as they came; a unit between two attempts to start is not active, and its routes may be there."""
+    machine.install()
+    if not active:
+        (machine.state / "active").unlink()
+    machine.calls()
+    assert machine.install(unit="second")["restarted"]
+    assert (machine.state / "unit-at-stop").read_text() == "first unit\n"
+    assert machine.calls() == ["stop istio.service", "daemon-reload", "restart istio.service"]
 
 
 def test_the_root_certificate_belongs_to_the_sidecar_once_it_runs(machine: Machine) -> None:
