@@ -16,16 +16,23 @@ from components.machines import cloud_init
 from components.machines.machine import Machine, SshKey
 from components.mesh.charts import Charts
 from components.mesh.control_plane import ControlPlane
+from components.mesh.egress_guard import EgressGuards
 from components.mesh.gateway import EastWestGateway, IngressGateway
+from components.mesh.policies import MeshPolicies
 from components.mesh.root_certificate import root_certificate
+from components.mesh.telemetry import access_logs
+from components.mesh.traffic import TrafficRouting
+from components.samples.helloworld import SERVICE as HELLOWORLD
 from components.samples.helloworld import Helloworld
 from components.samples.proof_of_traffic import Call, ProofOfTraffic
 from components.settings import (
     Artifact,
     DriverName,
+    EgressGuardSettings,
     HostSettings,
     Settings,
     Sizes,
+    TrafficSettings,
     WorkloadSettings,
     machine_path,
     mib,
@@ -83,7 +90,8 @@ class Machines:
         commands = (install_deb_script(package, SIDECAR_PACKAGE),)
         if workload.application == "none":
             return (), commands
-        files, start = cloud_init.sample_application(workload.name, tuple(port.port for port in workload.ports))
+        ports = tuple(port.port for port in workload.ports)
+        files, start = cloud_init.sample_application(workload.name, ports, workload.version or "v1")
         return files, start + commands
 
     def _options(self, host: HostSettings | None) -> dict[str, Any]:
@@ -207,6 +215,7 @@ def mesh(settings: Settings, access: ClusterAccess) -> Mesh:
             "control_plane": control_plane,
             "values": values,
             "network": wanted.network,
+            "exposed": wanted.exposed_services,
             "status_port": wanted.east_west_ports.status,
             "services_port": wanted.east_west_ports.services,
             "istiod_port": wanted.east_west_ports.istiod,
@@ -224,6 +233,15 @@ class Workloads:
     machines: Machines
     namespaces: Mapping[str, pulumi.Output[str]]
     members: dict[str, VmMember] = field(default_factory=dict[str, VmMember])
+
+    def addresses(self, guard: EgressGuardSettings) -> list[pulumi.Output[str]]:
+        """Those of the VMs that a guard is about."""
+        return [
+            self.machines.vms[vm.name].address
+            for workload in self.settings.workloads
+            if not guard.workloads or f"{workload.namespace}/{workload.name}" in guard.workloads
+            for vm in workload.vms
+        ]
 
     def exports(self) -> dict[str, Any]:
         """For each VM: its address, its WorkloadEntry, and how to get a shell on it."""
@@ -245,12 +263,18 @@ def workloads(settings: Settings, machines: Machines, access: ClusterAccess, in_
     if not settings.workloads:
         return made
     certificate = root_certificate("root-certificate", access, in_mesh.control_plane)
+    # The samples make helloworld's Service; any other is made by the first workload that belongs to it.
+    services = {(settings.samples.namespace, HELLOWORLD)} if settings.samples.enabled else set[tuple[str, str]]()
     for workload in settings.workloads:
+        service = (workload.namespace, workload.service)
         args: VmWorkloadArgs = {
             "cluster": access,
             "control_plane": in_mesh.control_plane,
             "namespace": made.namespaces[workload.namespace],
             "workload": workload.name,
+            "app": workload.service,
+            "version": workload.version,
+            "make_service": service not in services,
             "service_account": workload.service_account,
             "network": workload.network,
             "ports": {port.name: port.port for port in workload.ports},
@@ -263,6 +287,7 @@ def workloads(settings: Settings, machines: Machines, access: ClusterAccess, in_
                 "failure_threshold": workload.probe.failure_threshold,
             },
         }
+        services.add(service)
         group = VmWorkload(f"{workload.namespace}-{workload.name}", args)
         for vm in workload.vms:
             made.members[vm.name] = VmMember(
@@ -281,27 +306,108 @@ def workloads(settings: Settings, machines: Machines, access: ClusterAccess, in_
                     "mesh_id": settings.mesh.mesh_id,
                     "trust_domain": settings.mesh.trust_domain,
                     "token_seconds": workload.token_seconds,
+                    "certificate_seconds": workload.certificate_seconds,
+                    "pod_routes": workload.network == settings.mesh.network,
                 },
             )
     return made
 
 
 def _namespaces(settings: Settings, access: ClusterAccess) -> dict[str, pulumi.Output[str]]:
-    """Namespaces whose pods get a sidecar of the stack's revision."""
+    """Namespaces whose pods get a sidecar of the stack's revision, and the samples' one outside of the mesh."""
+    labels = {name: {"istio.io/rev": settings.mesh.revision} for name in settings.namespaces()}
+    if settings.outside_namespace:
+        labels[settings.outside_namespace] = {}
     made: dict[str, pulumi.Output[str]] = {}
-    for name in settings.namespaces():
+    for name in labels:
         namespace = kubernetes.core.v1.Namespace(
             f"namespace-{name}",
-            metadata={"name": name, "labels": {"istio.io/rev": settings.mesh.revision}},
+            metadata={"name": name, "labels": labels[name]},
             opts=pulumi.ResourceOptions(provider=access.provider, deleted_with=access.made_by),
         )
         made[name] = namespace.metadata.apply(lambda metadata: str(metadata.name))
     return made
 
 
-def proof(settings: Settings, access: ClusterAccess, in_mesh: Mesh, made: Workloads) -> pulumi.Output[str] | None:
-    """Samples, and calls between them and every VM; None where the stack has no samples or no VMs."""
-    if not settings.samples.enabled:
+def policies(settings: Settings, access: ClusterAccess, in_mesh: Mesh, made: Workloads) -> list[pulumi.Resource]:
+    """Who may talk to whom, how calls are divided, and what is logged."""
+    wanted, control_plane = settings.policies, in_mesh.control_plane
+    who = MeshPolicies(
+        "policies",
+        {
+            "cluster": access,
+            "control_plane": control_plane,
+            "trust_domain": settings.mesh.trust_domain,
+            "mtls": wanted.mtls.value,
+            "namespace_mtls": {
+                name: (made.namespaces[name], mode.value) for name, mode in wanted.namespace_mtls.items()
+            },
+            "authorization": [
+                {
+                    "name": policy.name,
+                    "namespace": made.namespaces[policy.namespace],
+                    "namespace_name": policy.namespace,
+                    "app": policy.app,
+                    "allow": policy.allow,
+                }
+                for policy in wanted.authorization
+            ],
+        },
+    )
+    guards = EgressGuards(
+        "egress-guards",
+        {
+            "cluster": access,
+            "guards": {
+                guard.namespace: {"namespace": made.namespaces[guard.namespace], "addresses": addresses}
+                for guard in wanted.egress_guards
+                if (addresses := made.addresses(guard))
+            },
+        },
+    )
+    logged = settings.telemetry.namespaces if settings.telemetry.access_logs == "namespaces" else None
+    if settings.telemetry.access_logs != "off":
+        chosen = None if logged is None else {name: made.namespaces[name] for name in logged}
+        access_logs("access-logs", access, control_plane, chosen)
+    return [who, guards, *(_traffic(traffic, access, in_mesh, made) for traffic in settings.traffic)]
+
+
+def _traffic(wanted: TrafficSettings, access: ClusterAccess, in_mesh: Mesh, made: Workloads) -> TrafficRouting:
+    return TrafficRouting(
+        f"traffic-{wanted.namespace}-{wanted.service}",
+        {
+            "cluster": access,
+            "control_plane": in_mesh.control_plane,
+            "namespace": made.namespaces[wanted.namespace],
+            "namespace_name": wanted.namespace,
+            "service": wanted.service,
+            "app": wanted.app,
+            "port": (wanted.port.name, wanted.port.port) if wanted.port else None,
+            "versions": wanted.versions,
+            "routes": [{"headers": route.headers, "shares": route.shares} for route in wanted.routes],
+            "retries": (
+                {"attempts": wanted.retries.attempts, "per_try_seconds": wanted.retries.per_try_seconds}
+                if wanted.retries
+                else None
+            ),
+            "outliers": {
+                version: {
+                    "consecutive_errors": outliers.consecutive_errors,
+                    "interval_seconds": outliers.interval_seconds,
+                    "ejection_seconds": outliers.ejection_seconds,
+                }
+                for version, outliers in wanted.outliers.items()
+            },
+        },
+    )
+
+
+def proof(
+    settings: Settings, access: ClusterAccess, in_mesh: Mesh, made: Workloads, applied: list[pulumi.Resource]
+) -> pulumi.Output[str] | None:
+    """Samples, and calls between them and every VM once the policies are applied; None where the stack has no samples or no VMs."""
+    guarded, outside = settings.guarded_namespace, settings.outside_namespace
+    if guarded is None or outside is None:
         return None
     samples = Helloworld(
         "helloworld",
@@ -309,6 +415,8 @@ def proof(settings: Settings, access: ClusterAccess, in_mesh: Mesh, made: Worklo
             "cluster": access,
             "control_plane": in_mesh.control_plane,
             "namespace": made.namespaces[settings.samples.namespace],
+            "guarded_namespace": made.namespaces[guarded],
+            "outside_namespace": made.namespaces[outside],
             "images": {str(version): image for version, image in settings.samples.helloworld_images.items()},
             "client_image": settings.samples.client_image,
         },
@@ -317,7 +425,7 @@ def proof(settings: Settings, access: ClusterAccess, in_mesh: Mesh, made: Worklo
         {
             "machine": made.machines.vms[vm.name],
             "member": made.members[vm.name],
-            "service_url": f"http://{workload.name}.{workload.namespace}.svc:{workload.probe.port}",
+            "service_url": f"http://{workload.service}.{workload.namespace}.svc:{workload.probe.port}",
         }
         for workload in settings.workloads
         if workload.application == "sample"
@@ -333,4 +441,5 @@ def proof(settings: Settings, access: ClusterAccess, in_mesh: Mesh, made: Worklo
             "namespace": settings.samples.namespace,
             "calls": calls,
         },
+        pulumi.ResourceOptions(depends_on=applied),
     ).evidence

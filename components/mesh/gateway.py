@@ -12,6 +12,7 @@ from components.cluster.access import ClusterAccess
 from components.local_command import answer, run_module
 from components.mesh.charts import Charts, merged
 from components.mesh.control_plane import ControlPlane
+from components.mesh.objects import NETWORKING, host, istio_object
 
 ADDRESS_SECONDS = 180
 
@@ -111,6 +112,8 @@ class EastWestGatewayArgs(GatewayArgs):
 
     network: str
     """The Istio network it leads into."""
+    exposed: Sequence[str]
+    """Services that other networks reach through it, `namespace/name` each; istiod always is."""
     status_port: int
     services_port: int
     """Where other networks reach services by SNI (AUTO_PASSTHROUGH)."""
@@ -120,7 +123,7 @@ class EastWestGatewayArgs(GatewayArgs):
 
 
 class EastWestGateway(Gateway):
-    """Where other networks, and the VMs in them, enter the mesh: istiod of its revision, and services by SNI."""
+    """Where other networks, and the VMs in them, enter the mesh: istiod of its revision, and the exposed services by SNI."""
 
     istiod_port: int
     """What `CA_ADDR` and `discoveryAddress` of a VM have to name."""
@@ -141,20 +144,20 @@ class EastWestGateway(Gateway):
             "labels": {"istio": "eastwestgateway", "networking.istio.io/gatewayPort": str(args["services_port"])},
         }
         super().__init__(name, args, ports, values, opts, kind="EastWestGateway")
-        self._expose(name, args["cluster"], args["control_plane"])
+        self._expose(name, args["cluster"], args["control_plane"], args["exposed"])
         self.register_outputs({"addresses": self.addresses, "istiodPort": self.istiod_port})
 
-    def _expose(self, name: str, cluster: ClusterAccess, control_plane: ControlPlane) -> None:
+    def _expose(self, name: str, cluster: ClusterAccess, control_plane: ControlPlane, exposed: Sequence[str]) -> None:
         """After istio's samples/multicluster/expose-istiod-rev.yaml.tmpl and expose-services.yaml.
 
         A VirtualService whose port is not exactly its Gateway's loses its listener without a word, hence one value for both.
         """
         options = cluster.options(self, control_plane.istiod)
         servers = [("tls-istiod", self.ports["tls-istiod"], 15012), ("tls-webhook", self.ports["tls-webhook"], 443)]
-        _istio(
+        _object(
             f"{name}-istiod",
             "Gateway",
-            control_plane.namespace,
+            control_plane,
             {
                 "selector": {"istio": "eastwestgateway"},
                 "servers": [_passthrough(port, label) for label, port, _ in servers],
@@ -162,10 +165,10 @@ class EastWestGateway(Gateway):
             options,
         )
         sni = [control_plane.istiod_host, f"{control_plane.istiod_host}.cluster.local"]
-        _istio(
+        _object(
             f"{name}-istiod-{control_plane.revision}",
             "VirtualService",
-            control_plane.namespace,
+            control_plane,
             {
                 "hosts": ["*"],
                 "gateways": [f"{name}-istiod"],
@@ -173,35 +176,27 @@ class EastWestGateway(Gateway):
             },
             options,
         )
-        _istio(
-            f"{name}-services",
-            "Gateway",
-            control_plane.namespace,
-            {
-                "selector": {"istio": "eastwestgateway"},
-                "servers": [
-                    {
-                        "port": {"number": self.ports["tls"], "name": "tls", "protocol": "TLS"},
-                        "tls": {"mode": "AUTO_PASSTHROUGH"},
-                        "hosts": ["*.local"],
-                    }
-                ],
-            },
-            options,
-        )
+        if exposed:
+            _object(
+                f"{name}-services", "Gateway", control_plane, _auto_passthrough(self.ports["tls"], exposed), options
+            )
 
 
-def _istio(
-    name: str, kind: str, namespace: pulumi.Input[str], spec: Mapping[str, Any], opts: pulumi.ResourceOptions
-) -> kubernetes.apiextensions.CustomResource:
-    return kubernetes.apiextensions.CustomResource(
-        f"{name}-{kind.lower()}",
-        api_version="networking.istio.io/v1",
-        kind=kind,
-        metadata={"name": name, "namespace": namespace},
-        spec=spec,
-        opts=opts,
-    )
+def _object(
+    name: str, kind: str, control_plane: ControlPlane, spec: Mapping[str, Any], opts: pulumi.ResourceOptions
+) -> None:
+    istio_object(f"{name}-{kind.lower()}", NETWORKING, kind, name, control_plane.namespace, spec, opts)
+
+
+def _auto_passthrough(port: int, exposed: Sequence[str]) -> dict[str, Any]:
+    """The gateway has a way for the SNI of these services and their subsets; any other connection is closed."""
+    named = (entry.split("/") for entry in sorted(exposed))
+    server = {
+        "port": {"number": port, "name": "tls", "protocol": "TLS"},
+        "tls": {"mode": "AUTO_PASSTHROUGH"},
+        "hosts": [host(service, namespace) for namespace, service in named],
+    }
+    return {"selector": {"istio": "eastwestgateway"}, "servers": [server]}
 
 
 def _passthrough(port: int, name: str) -> dict[str, Any]:

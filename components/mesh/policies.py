@@ -1,0 +1,80 @@
+"""Who may talk to whom: mutual TLS, and authorization by service account, for pods and VMs alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+import pulumi
+
+from components.cluster.access import ClusterAccess
+from components.mesh.control_plane import NAMESPACE, ControlPlane
+from components.mesh.objects import SECURITY, istio_object
+
+
+class Authorization(TypedDict):
+    """Who may call one application; anybody else gets 403, or on a TCP port a closed connection."""
+
+    name: str
+    """The policy's name."""
+    namespace: pulumi.Input[str]
+    """The application's namespace."""
+    namespace_name: str
+    """Its name, which becomes part of the resource's."""
+    app: str
+    """The label `app` of its pods and VMs."""
+    allow: Sequence[str]
+    """Service accounts, `namespace/name` each."""
+
+
+class MeshPoliciesArgs(TypedDict):
+    """The policies of a mesh."""
+
+    cluster: ClusterAccess
+    control_plane: ControlPlane
+    trust_domain: str
+    """The mesh's, with which every principal begins."""
+    mtls: str
+    """`STRICT` or `PERMISSIVE`: what sidecars of the whole mesh accept."""
+    namespace_mtls: Mapping[str, tuple[pulumi.Input[str], str]]
+    """Names of namespaces with a mode of their own to the namespace itself and that mode."""
+    authorization: Sequence[Authorization]
+    """Policies of one app add up: who any of them admits may call."""
+
+
+class MeshPolicies(pulumi.ComponentResource):
+    """PeerAuthentications and AuthorizationPolicies."""
+
+    def __init__(self, name: str, args: MeshPoliciesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Apply them; sidecars know of them within a second or two."""
+        super().__init__("istio-vms:mesh:MeshPolicies", name, None, opts)
+        options = args["cluster"].options(self, args["control_plane"].crds)
+        # One called `default` in Istio's own namespace is the mesh's, in any other that namespace's.
+        modes = {NAMESPACE: (args["control_plane"].namespace, args["mtls"]), **args["namespace_mtls"]}
+        for key, (namespace, mode) in modes.items():
+            spec = {"mtls": {"mode": mode}}
+            istio_object(f"{name}-mtls-{key}", SECURITY, "PeerAuthentication", "default", namespace, spec, options)
+        for policy in args["authorization"]:
+            istio_object(
+                f"{name}-authorization-{policy['namespace_name']}-{policy['name']}",
+                SECURITY,
+                "AuthorizationPolicy",
+                policy["name"],
+                policy["namespace"],
+                authorization_spec(policy["app"], policy["allow"], args["trust_domain"]),
+                options,
+            )
+        self.register_outputs({})
+
+
+def authorization_spec(app: str, allow: Sequence[str], trust_domain: str) -> dict[str, Any]:
+    """An AuthorizationPolicy that admits these accounts only; a WorkloadEntry has the labels of its WorkloadGroup."""
+    principals = [
+        f"{trust_domain}/ns/{namespace}/sa/{account}"
+        for namespace, account in (entry.split("/") for entry in sorted(allow))
+    ]
+    return {
+        "selector": {"matchLabels": {"app": app}},
+        "action": "ALLOW",
+        "rules": [{"from": [{"source": {"principals": principals}}]}],
+    }

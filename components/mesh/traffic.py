@@ -1,0 +1,164 @@
+"""How calls of a Service are divided between versions, on pods and VMs alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from components.cluster.access import ClusterAccess
+from components.mesh.control_plane import ControlPlane
+from components.mesh.objects import NETWORKING, host, istio_object
+
+RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled,reset,5xx"
+"""What Istio retries by itself (its pilot/pkg/networking/core/route/retry), broken connections, and answers of 500 or more.
+
+Whatever the method: an application may get a call that it failed at again.
+"""
+
+
+class Route(TypedDict):
+    """Where some requests go."""
+
+    headers: Mapping[str, str]
+    """Exact values that the requests have; none for all that are left."""
+    shares: Mapping[str, int]
+    """Versions to percent, 100 together."""
+
+
+class Retries(TypedDict):
+    """What a caller's sidecar does about a failed call; if it can, with another endpoint each time."""
+
+    attempts: int
+    """How often it tries again, after the first time."""
+    per_try_seconds: int
+    """How long each try may take."""
+
+
+class Outliers(TypedDict):
+    """When a caller's sidecar leaves an endpoint out for a while."""
+
+    consecutive_errors: int
+    """After so many in a row, at once: answers of 500 or more, and connections that fail."""
+    interval_seconds: int
+    """How often it looks whether the time of an endpoint that is left out is over."""
+    ejection_seconds: int
+    """How long it is left out the first time; it is longer with each further time."""
+
+
+class TrafficRoutingArgs(TypedDict):
+    """One Service's traffic."""
+
+    cluster: ClusterAccess
+    control_plane: ControlPlane
+    namespace: pulumi.Input[str]
+    """The Service's namespace."""
+    namespace_name: str
+    """Its name, which is part of the Service's host name."""
+    service: str
+    """The Service's name, which its two rules get too."""
+    app: str | None
+    """With an app the Service is made, over all pods and VMs of that label; without one it is made elsewhere."""
+    port: tuple[str, int] | None
+    """The made Service's port: name and number."""
+    versions: Sequence[str]
+    """Values of the label `version`, a subset each."""
+    routes: Sequence[Route]
+    """The first that a request matches; without any, requests go to every endpoint, of whatever version."""
+    retries: Retries | None
+    """Of every route; None for Istio's own."""
+    outliers: Mapping[str, Outliers]
+    """By version. Only calls that a route sends to the version are counted."""
+
+
+class TrafficRouting(pulumi.ComponentResource):
+    """A DestinationRule with a subset for each version, and a VirtualService over them. Both are about ports of HTTP and gRPC."""
+
+    def __init__(self, name: str, args: TrafficRoutingArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Apply the rules, before the routes that name their subsets."""
+        super().__init__("istio-vms:mesh:TrafficRouting", name, None, opts)
+        cluster, crds = args["cluster"], args["control_plane"].crds
+        if args["app"] and args["port"]:
+            self._service(name, args, args["app"], args["port"])
+        rule = istio_object(
+            f"{name}-rule",
+            NETWORKING,
+            "DestinationRule",
+            args["service"],
+            args["namespace"],
+            destination_rule(host(args["service"], args["namespace_name"]), args["versions"], args["outliers"]),
+            cluster.options(self, crds),
+        )
+        istio_object(
+            f"{name}-routes",
+            NETWORKING,
+            "VirtualService",
+            args["service"],
+            args["namespace"],
+            virtual_service(host(args["service"], args["namespace_name"]), args["routes"], args["retries"]),
+            cluster.options(self, rule),
+        )
+        self.register_outputs({})
+
+    def _service(self, name: str, args: TrafficRoutingArgs, app: str, port: tuple[str, int]) -> None:
+        key, number = port
+        kubernetes.core.v1.Service(
+            f"{name}-service",
+            metadata={
+                "name": args["service"],
+                "namespace": args["namespace"],
+                "labels": {"app": app},
+                # Its endpoints may be VMs only, and the provider would wait for pods that never come.
+                "annotations": {"pulumi.com/skipAwait": "true"},
+            },
+            spec=kubernetes.core.v1.ServiceSpecArgs(
+                selector={"app": app},
+                ports=[kubernetes.core.v1.ServicePortArgs(name=key, port=number, target_port=number)],
+            ),
+            opts=args["cluster"].options(self),
+        )
+
+
+def destination_rule(name: str, versions: Sequence[str], outliers: Mapping[str, Outliers]) -> dict[str, Any]:
+    """A subset for each version. No policy has `tls`, which leaves mutual TLS to Istio, in subsets too."""
+    subsets: list[dict[str, Any]] = []
+    for version in versions:
+        subset: dict[str, Any] = {"name": version, "labels": {"version": version}}
+        if version in outliers:
+            subset["trafficPolicy"] = {"outlierDetection": _outlier_detection(outliers[version])}
+        subsets.append(subset)
+    return {"host": name, "subsets": subsets}
+
+
+def virtual_service(name: str, routes: Sequence[Route], retries: Retries | None) -> dict[str, Any]:
+    """The routes in their order, or one to every endpoint where there are none."""
+    common: dict[str, Any] = {}
+    if retries:
+        common["retries"] = {
+            "attempts": retries["attempts"],
+            "perTryTimeout": f"{retries['per_try_seconds']}s",
+            "retryOn": RETRY_ON,
+        }
+    everything: list[dict[str, Any]] = [{"route": [{"destination": {"host": name}}], **common}]
+    return {"hosts": [name], "http": [_http(name, route) | common for route in routes] or everything}
+
+
+def _http(name: str, route: Route) -> dict[str, Any]:
+    match = {header: {"exact": value} for header, value in route["headers"].items()}
+    destinations = [
+        {"destination": {"host": name, "subset": version}, "weight": share}
+        for version, share in route["shares"].items()
+    ]
+    return {**({"match": [{"headers": match}]} if match else {}), "route": destinations}
+
+
+def _outlier_detection(outliers: Outliers) -> dict[str, Any]:
+    """Any number of endpoints may be left out: 10 percent, the default, of a few VMs is not one."""
+    return {
+        "consecutive5xxErrors": outliers["consecutive_errors"],
+        "interval": f"{outliers['interval_seconds']}s",
+        "baseEjectionTime": f"{outliers['ejection_seconds']}s",
+        "maxEjectionPercent": 100,
+    }
