@@ -2,11 +2,11 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
-# as given: make would take ARGS='echo $HOME' for its own $H
+# As given: make would take ARGS='echo $HOME' for its own $H. Programs of ours read it from the environment, where no shell has touched it.
 override ARGS := $(value ARGS)
 export STACK VM ARGS
 
-.PHONY: help up down preview status kubeconfig ssh env tools doctor test lint types unit engine e2e bench setup
+.PHONY: help up down preview status verify rejoin kubeconfig ssh env tools doctor test lint types unit engine e2e bench setup
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,8 +23,14 @@ down: setup ## take everything of the stack down again; only the tool cache stay
 preview: setup ## what `up` would change; needs no cluster and no driver  [STACK=]
 	@$(PY) -m ops preview
 
-status: setup ## the environment as it is now, read-only  [STACK=]
+status: setup ## the environment as it is now, read-only; fails when not all is well  [STACK=] [ARGS=--json]
 	@$(PY) -m ops status
+
+verify: setup ## every promise of the mesh, shown with real traffic  [STACK=] [ARGS='--only NAME,… --json'|--list]
+	@$(PY) -m verify
+
+rejoin: setup ## let a VM join the mesh again, with a new token  VM=vm-1 [STACK=]
+	@$(PY) -m ops rejoin
 
 kubeconfig: setup ## write the stack's kubeconfig (0600) and print its path  [STACK=]
 	@$(PY) -m ops kubeconfig

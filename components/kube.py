@@ -19,7 +19,10 @@ from components.command_line import Deadline, Failure
 
 CONNECT_SECONDS = 5
 READ_SECONDS = 30
+CONNECTIONS = 32
+"""How many are kept for threads that ask at once; urllib3 warns on stderr of each one more."""
 POLL_SECONDS = 0.5
+MESSAGE_CHARACTERS = 200
 
 ApiObject = Mapping[str, Any]
 """An object of the Kubernetes API, as its JSON."""
@@ -65,9 +68,13 @@ class Cluster(Protocol):
         """Run a command in a container, for at most `timeout` seconds."""
         ...
 
+    def logs(self, namespace: str, pod: str, container: str, since_seconds: int) -> str:
+        """What a container has logged in the last so many seconds, at least one."""
+        ...
+
 
 class ApiCluster:
-    """A cluster that a kubeconfig leads to."""
+    """A cluster that a kubeconfig leads to. Several threads may ask it at once."""
 
     def __init__(self, kubeconfig: str) -> None:
         """Reads the kubeconfig's current context; connects when first asked something.
@@ -84,7 +91,8 @@ class ApiCluster:
                 f"the kubeconfig cannot be used ({type(error).__name__}): give the text of a kubeconfig file"
             ) from None
         retry: Any = importlib.import_module("urllib3.util.retry")
-        self._api.rest_client.pool_manager.connection_pool_kw["retries"] = retry.Retry(False)
+        pool: dict[str, Any] = self._api.rest_client.pool_manager.connection_pool_kw
+        pool |= {"retries": retry.Retry(False), "maxsize": CONNECTIONS}
 
     def get(self, path: str) -> ApiObject | None:
         """See `Cluster.get`."""
@@ -92,7 +100,7 @@ class ApiCluster:
 
     def items(self, path: str, selector: str = "") -> list[ApiObject]:
         """See `Cluster.items`."""
-        found = self._ask("GET", path, query=[("labelSelector", selector)] if selector else [])
+        found = self._ask("GET", path, [("labelSelector", selector)] if selector else [])
         return found["items"] if found else []
 
     def create(self, path: str, body: ApiObject) -> ApiObject:
@@ -108,7 +116,9 @@ class ApiCluster:
 
     def run(self, namespace: str, pod: str, container: str, command: Sequence[str], timeout: float) -> Ran:
         """See `Cluster.run`."""
-        core: Any = importlib.import_module("kubernetes.client").CoreV1Api(self._api)
+        client: Any = importlib.import_module("kubernetes.client")
+        # A client of its own: `stream` makes the one it is given send everything over a websocket for a while.
+        core: Any = client.CoreV1Api(client.ApiClient(self._api.configuration))
         stream: Any = importlib.import_module("kubernetes.stream").stream
         exceptions: Any = importlib.import_module("kubernetes.client.exceptions")
         try:
@@ -118,7 +128,8 @@ class ApiCluster:
                 _preload_content=False, _request_timeout=CONNECT_SECONDS,
             )  # fmt: skip
         except exceptions.ApiException as error:
-            raise KubeError(f"cannot run {command[0]} in pod {namespace}/{pod}: {error.reason}") from None
+            reason = " ".join(str(error.reason).split())
+            raise KubeError(f"cannot run {command[0]} in pod {namespace}/{pod}: {reason}") from None
         running.run_forever(timeout=timeout)
         if running.is_open():
             running.close()
@@ -129,35 +140,59 @@ class ApiCluster:
             raise Unreachable(f"cannot run {command[0]} in pod {namespace}/{pod}: its node does not answer") from None
         return Ran(code, running.read_stdout(), running.read_stderr())
 
+    def logs(self, namespace: str, pod: str, container: str, since_seconds: int) -> str:
+        """See `Cluster.logs`."""
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+        content = self._send("GET", path, [("container", container), ("sinceSeconds", str(since_seconds))])
+        if content is None:
+            raise KubeError(f"GET {path}: not found; there is no pod {namespace}/{pod}")
+        return content.decode(errors="replace")
+
     def _ask(
-        self, method: str, path: str, query: list[tuple[str, str]] | None = None, body: ApiObject | None = None
+        self, method: str, path: str, query: Sequence[tuple[str, str]] = (), body: ApiObject | None = None
     ) -> dict[str, Any] | None:
+        """The JSON document of an answer, or None for 404."""
+        content = self._send(method, path, query, body)
+        try:
+            return None if content is None else json.loads(content or b"{}")
+        except ValueError:
+            raise Unreachable(
+                f"{method} {path}: the answer is not JSON; is the kubeconfig's server a Kubernetes API?"
+            ) from None
+
+    def _send(
+        self, method: str, path: str, query: Sequence[tuple[str, str]] = (), body: ApiObject | None = None
+    ) -> bytes | None:
+        """The body of an answer, or None for 404."""
         errors: Any = importlib.import_module("urllib3.exceptions")
         exceptions: Any = importlib.import_module("kubernetes.client.exceptions")
         host: str = self._api.configuration.host
         request = self._api.param_serialize(
-            method, path, query_params=query or [], body=body, auth_settings=["BearerToken"],
-            header_params={"Accept": "application/json", "Content-Type": "application/json"},
+            method, path, query_params=list(query), body=body, auth_settings=["BearerToken"],
+            header_params={"Accept": "application/json, */*", "Content-Type": "application/json"},
         )  # fmt: skip
         try:
             response = self._api.call_api(*request, _request_timeout=(CONNECT_SECONDS, READ_SECONDS))
-            answer = json.loads(response.read() or b"{}")
+            content: bytes = response.read()
         except exceptions.ApiException as error:  # a failed TLS handshake: an answer of whatever status is none
             reason = " ".join(str(error.reason).split())
             raise KubeError(f"{host} is not the cluster that the kubeconfig is for: {reason}") from None
         except (errors.HTTPError, OSError) as error:
             raise Unreachable(f"the cluster's API at {host} does not answer ({type(error).__name__})") from error
-        except ValueError:
-            raise Unreachable(
-                f"{method} {path}: the answer is not JSON; is the kubeconfig's server a Kubernetes API?"
-            ) from None
         if response.status == 404:
             return None
-        if response.status >= 500 or response.status == 429:
-            raise Unreachable(f"{method} {path}: {response.status} {answer.get('message', '')}")
         if response.status >= 400:
-            raise KubeError(f"{method} {path}: {response.status} {answer.get('message', '')}")
-        return answer
+            passing = response.status >= 500 or response.status == 429
+            raise (Unreachable if passing else KubeError)(f"{method} {path}: {response.status} {_message(content)}")
+        return content
+
+
+def _message(content: bytes) -> str:
+    """What the API says in its `Status`, or the text that stands in its place."""
+    try:
+        return json.loads(content)["message"]
+    except (ValueError, TypeError, KeyError):
+        return " ".join(content.decode(errors="replace").split())[:MESSAGE_CHARACTERS]
 
 
 def wait(

@@ -1,1 +1,1 @@
-"""What `make` runs around Pulumi: stack choice, state, repair of a killed run, summary."""
+"""What `make` runs around Pulumi: stack choice, state, repair of what it does not see, summary and status."""

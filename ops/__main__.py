@@ -1,4 +1,4 @@
-"""The commands behind `make`: up, down, preview, status, kubeconfig, ssh, env, run."""
+"""The commands behind `make`: up, down, preview, status, rejoin, kubeconfig, ssh, env, run."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
-from ops import engine, state, summary, timeline, workspace
+from components.command_line import Failure
+from ops import engine, gateways, machines, members, state, summary, timeline, workspace
 from ops.errors import Interrupted, OpsError
 from ops.heal import heal
-from ops.repair import remember, repair, sweep
+from ops.live import Live, look
+from ops.repair import Repaired, remember, repair, sweep
+from ops.status import view
+from ops.status.look import look as look_at_everything
 from ops.workspace import Stack
 
 console = Console(soft_wrap=True)
@@ -31,20 +36,27 @@ def up() -> int:
     stack = Stack.open(name)
     repaired = repair(stack)
     remember(stack)
-    replace = [word for urn in repaired.replace for word in ("--replace", urn)]
-    after = f"`make up STACK={stack.name}` goes on from here, `make down STACK={stack.name}` takes all of it down"
-    engine.operate(stack, "up", "--yes", "--skip-preview", "--suppress-outputs", *replace, after=after)
-    deployment = stack.deployment()
-    outputs = state.outputs(deployment)
-    live = summary.look(outputs)
-    if repaired.started or not live.healthy:
-        live = heal(stack, deployment, live, repaired.started)
-    summary.show(stack.name, outputs, live, console)
+    deployment, live = _apply(stack, repaired)
+    if not repaired.gateways_compared and (moved := gateways.moved(deployment)):
+        deployment, live = _apply(stack, Repaired(replace=moved))
+    summary.show(stack.name, state.outputs(deployment), live, console)
     chain = timeline.longest_chain(state.resources(deployment), started)
     summary.show_chain(chain, time.monotonic() - clock, console)
     if not live.healthy:
         raise OpsError(f"not everything is healthy, see above; `make up STACK={stack.name}` again repairs what it can")
     return 0
+
+
+def _apply(stack: Stack, repaired: Repaired) -> tuple[state.Deployment, Live]:
+    """Make the world what the program says, and heal what is not well nevertheless: the state and the cluster afterwards."""
+    replace = [word for urn in repaired.replace for word in ("--replace", urn)]
+    after = f"`make up STACK={stack.name}` goes on from here, `make down STACK={stack.name}` takes all of it down"
+    engine.operate(stack, "up", "--yes", "--skip-preview", "--suppress-outputs", *replace, after=after)
+    deployment = stack.deployment()
+    live = look(state.outputs(deployment))
+    if repaired.started or not live.healthy:
+        live = heal(stack, deployment, live, repaired.started)
+    return deployment, live
 
 
 def down() -> int:
@@ -53,7 +65,7 @@ def down() -> int:
     stack = Stack(name, workspace.environment())
     if stack.exists():
         stack = Stack.find(name)
-        repair(stack, machines=False)
+        repair(stack, to_destroy=True)
         after = f"`make down STACK={name}` goes on from here"
         engine.operate(stack, "destroy", "--yes", "--skip-preview", "--suppress-outputs", after=after)
         sweep(stack)
@@ -75,27 +87,43 @@ def preview() -> int:
 
 
 def status() -> int:
-    """Show the environment as it is now."""
-    stack, outputs = _outputs("vms")
-    live = summary.look(outputs)
-    summary.show(stack.name, outputs, live, console)
-    return 0 if live.healthy else 1
+    """Show the environment as it is now; 0 when all is well."""
+    arguments = _arguments("status", json="print JSON instead of tables")
+    stack, deployment, _ = _stack_with("vms")
+    found = look_at_everything(stack, deployment)
+    if arguments.json:
+        print(view.as_json(found))
+    else:
+        view.show(found, datetime.now(UTC), console)
+    return 0 if found.healthy else 1
+
+
+def rejoin() -> int:
+    """Let a VM join the mesh again; its machine is started if it is stopped."""
+    stack, deployment, outputs = _stack_with("vms")
+    name = _named(stack, outputs["vms"])
+    document = members.recorded(deployment).get(name)
+    if document is None:
+        raise OpsError(f"{name} has not joined yet; `make up STACK={stack.name}` lets it")
+    machines.see_that_it_runs(stack, deployment, name)
+    console.print(f"{name} joins the mesh again", highlight=False)
+    joined = members.join(stack, name, document)
+    entry = f"{joined['namespace']}/{joined['workload_entry']}"
+    console.print(f"{name} is a healthy member of the mesh: WorkloadEntry {entry}", highlight=False)
+    return 0
 
 
 def kubeconfig() -> int:
     """Write the kubeconfig and print its path."""
-    stack, outputs = _outputs("kubeconfig")
+    stack, _, outputs = _stack_with("kubeconfig")
     print(workspace.secret_file(stack.folder / "kubeconfig", outputs["kubeconfig"]))
     return 0
 
 
 def ssh() -> int:
     """Open a shell on a machine, or run one command there."""
-    stack, outputs = _outputs("machines")
-    machines, wanted = outputs["machines"], os.environ.get("VM", "")
-    machine = machines.get(wanted) or machines.get(f"{stack.name}-{wanted}")
-    if machine is None:
-        raise OpsError(f"VM={wanted or '(not given)'}: stack {stack.name} has {', '.join(machines)}")
+    stack, _, outputs = _stack_with("machines")
+    machine = outputs["machines"][_named(stack, outputs["machines"])]
     key = workspace.secret_file(stack.folder / "id_ed25519", outputs["sshPrivateKey"])
     known = workspace.secret_file(stack.folder / "known_hosts", f"machine {machine['hostKey']}\n")
     options = ["HostKeyAlias=machine", f"UserKnownHostsFile={known}", "GlobalKnownHostsFile=/dev/null"]
@@ -123,15 +151,37 @@ def _choose(*, tell: bool) -> str:
     return name
 
 
-def _outputs(needed: str) -> tuple[Stack, dict[str, Any]]:
+def _stack_with(needed: str) -> tuple[Stack, state.Deployment, dict[str, Any]]:
+    """The stack, its state and its outputs, of which one is needed."""
     stack = Stack.find(_choose(tell=False))
-    outputs = state.outputs(stack.deployment())
+    deployment = stack.deployment()
+    outputs = state.outputs(deployment)
     if needed not in outputs:
         raise OpsError(f"stack {stack.name} is not up; `make up STACK={stack.name}` brings it up")
-    return stack, outputs
+    return stack, deployment, outputs
 
 
-VERBS = {f.__name__: f for f in (up, down, preview, status, kubeconfig, ssh, env)}
+def _named(stack: Stack, known: Iterable[str]) -> str:
+    """The machine that `VM` names, with the stack's name in front or without."""
+    wanted, names = os.environ.get("VM", ""), list(known)
+    for name in (wanted, f"{stack.name}-{wanted}"):
+        if name in names:
+            return name
+    raise OpsError(f"VM={wanted or '(not given)'}: stack {stack.name} has {', '.join(names)}")
+
+
+def _arguments(verb: str, **flags: str) -> argparse.Namespace:
+    """The flags in `ARGS`, which no shell has touched; with what each is for."""
+    parser = argparse.ArgumentParser(prog=f"make {verb} ARGS=…", description=VERBS[verb].__doc__)
+    for name, meaning in flags.items():
+        parser.add_argument(f"--{name}", action="store_true", help=meaning)
+    try:
+        return parser.parse_args(shlex.split(os.environ.get("ARGS", "")))
+    except ValueError as error:
+        raise OpsError(f"ARGS cannot be read: {error}") from None
+
+
+VERBS = {f.__name__: f for f in (up, down, preview, status, rejoin, kubeconfig, ssh, env)}
 
 
 def main() -> int:
@@ -147,10 +197,10 @@ def main() -> int:
             return workspace.run(arguments.command) if arguments.verb == "run" else VERBS[arguments.verb]()
         except KeyboardInterrupt:
             raise Interrupted("interrupted; the same command goes on from here") from None
-    except OpsError as error:
+    except (OpsError, Failure) as error:
         errors = Console(stderr=True, soft_wrap=True)
         errors.print(f"[red]error:[/] {escape(str(error))}", highlight=False)
-        return error.code
+        return error.code if isinstance(error, OpsError) else 1
 
 
 if __name__ == "__main__":

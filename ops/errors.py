@@ -30,5 +30,10 @@ def reason(text: str) -> str:
     """
     lines = text.rstrip().splitlines() or ["no reason given"]
     begin = max((i for i, line in enumerate(lines) if line[:1].strip()), default=0)
-    joined = " ".join(" ".join(lines[begin:]).split()).removeprefix("error: ")
+    return one_line("\n".join(lines[begin:]).removeprefix("error: "))
+
+
+def one_line(text: str) -> str:
+    """A message as one line that is not too long."""
+    joined = " ".join(text.split())
     return joined if len(joined) <= REASON_CHARACTERS else f"{joined[: REASON_CHARACTERS - 1]}…"

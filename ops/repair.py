@@ -5,6 +5,7 @@
   run again, and Kubernetes objects are upserted; only a Helm release that was being installed has to be cleared.
 - Machines that are in the state but do not run, for instance after a reboot: they are started, their disks are as they were.
 - Machines that were begun and never got into the state: `down` removes them.
+- Gateways that are reached at other addresses than Pulumi last read: it is made to read them again.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from components.command_line import Deadline
 from components.kube import ApiCluster, KubeError, wait
-from ops import state
+from ops import gateways, machines, state
 from ops.errors import OpsError
 from ops.workspace import PROJECT, Stack, secret_file
 
@@ -37,19 +38,21 @@ class Repaired:
 
     Attributes:
         started: names of machines that did not run.
-        replace: URNs of machines that are gone.
+        replace: URNs of what Pulumi has to make anew: machines that are gone, readings of gateways that have moved.
+        gateways_compared: whether the gateways' addresses could be compared; not while machines and cluster are coming up.
     """
 
     started: Sequence[str] = ()
     replace: Sequence[str] = ()
+    gateways_compared: bool = True
 
 
-def repair(stack: Stack, machines: bool = True) -> Repaired:
+def repair(stack: Stack, to_destroy: bool = False) -> Repaired:
     """Bring the stack to where `up` and `destroy` can work; quiet when there is nothing to do.
 
     Args:
         stack: the stack.
-        machines: whether to look after its machines and its Helm releases as well; not needed to destroy them.
+        to_destroy: leave alone what need not be well to be destroyed: machines, Helm releases, gateways.
     """
     _clear_dead_lock(stack)
     deployment = stack.deployment()
@@ -57,12 +60,12 @@ def repair(stack: Stack, machines: bool = True) -> Repaired:
     if pending:
         names = ", ".join(sorted({state.name(operation["resource"]["urn"]) for operation in pending}))
         print(f"repair: an earlier run was cut off while it worked on {names}")
-    repaired = _start_machines(stack, deployment) if machines else Repaired()
+    repaired = Repaired() if to_destroy else _start_machines(stack, deployment)
     if pending:
-        if machines:
+        if not to_destroy:
             _clear_releases(stack, deployment, pending)
         _forget_pending(stack)
-    return repaired
+    return repaired if to_destroy else _follow_gateways(deployment, repaired)
 
 
 def _clear_dead_lock(stack: Stack) -> None:
@@ -140,33 +143,28 @@ def _forget_pending(stack: Stack) -> None:
 
 
 def _start_machines(stack: Stack, deployment: state.Deployment) -> Repaired:
-    """Start machines that stopped, and find those that are gone.
-
-    The state knows what was made, not whether it still runs. Asking the driver is quick.
-    """
-    made = list(state.documents(deployment, "components.machines", "ensure"))
-    # Existing hosts are neither listed nor started by anyone here.
-    machines = {urn: document for urn, document in made if document["driver"] != "existing"}
-    if not machines:
-        return Repaired()
-    asked = {key: next(iter(machines.values()))[key] for key in ("driver", "owner")}
-    states = {one["name"]: one["state"] for one in stack.module("components.machines", "list", asked)}
-    gone = [urn for urn, document in machines.items() if document["name"] not in states]
-    stopped = [document for document in machines.values() if states.get(document["name"], "running") != "running"]
+    """Start machines that stopped, and find those that are gone."""
+    made = machines.made(deployment)
+    states = machines.states(stack, made.values())
+    gone = [urn for urn, document in made.items() if states[document["name"]] == machines.GONE]
+    running = (machines.RUNNING, machines.GONE)
+    stopped = [document for document in made.values() if states[document["name"]] not in running]
     for document in stopped:
         print(f"repair: machine {document['name']} is {states[document['name']]}; starting it")
     for urn in gone:
-        print(f"repair: machine {machines[urn]['name']} is gone; it will be made anew")
+        print(f"repair: machine {made[urn]['name']} is gone; it will be made anew")
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda document: _start(stack, document), stopped))
+        list(pool.map(lambda document: machines.start(stack, document), stopped))
     return Repaired([document["name"] for document in stopped], gone)
 
 
-def _start(stack: Stack, document: Mapping[str, Any]) -> None:
-    try:
-        stack.module("components.machines", "update", document)
-    except OpsError as error:
-        raise OpsError(f"machine {document['name']} could not be started: {error}") from None
+def _follow_gateways(deployment: state.Deployment, repaired: Repaired) -> Repaired:
+    """Have gateways' addresses read again that are others by now.
+
+    While machines start, what the cluster says of them is old, or of the moment: comparing then has to wait until all of it is up.
+    """
+    moved = None if repaired.started else gateways.moved(deployment)
+    return replace(repaired, replace=[*repaired.replace, *(moved or [])], gateways_compared=moved is not None)
 
 
 def _begun(stack: Stack) -> Path:

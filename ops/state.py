@@ -47,7 +47,18 @@ def kubeconfig(deployment: Deployment) -> str | None:
 
 def documents(deployment: Deployment, module: str, verb: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """What `components.local_command.run_module` ran: the URN of each command of that module and verb, and the document it read."""
+    for resource in _commands(deployment, module, verb):
+        yield resource["urn"], json.loads(reveal(resource["inputs"]["stdin"]))
+
+
+def answers(deployment: Deployment, module: str, verb: str) -> dict[str, Any]:
+    """The documents that those commands printed, by URN."""
+    ran = (resource for resource in _commands(deployment, module, verb) if "stdout" in resource.get("outputs", {}))
+    return {resource["urn"]: json.loads(reveal(resource["outputs"]["stdout"])) for resource in ran}
+
+
+def _commands(deployment: Deployment, module: str, verb: str) -> Iterator[Mapping[str, Any]]:
     for resource in resources(deployment):
         inputs = resource.get("inputs") or {}
         if resource["type"] == "command:local:Command" and inputs.get("create") == f"python3 -m {module} {verb}":
-            yield resource["urn"], json.loads(reveal(inputs["stdin"]))
+            yield resource

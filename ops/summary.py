@@ -1,11 +1,9 @@
-"""What `make up` prints at its end, and `make status` any time: the environment as it is now."""
+"""What `make up` prints at its end: the environment as it is now, the proof of traffic, how to get in, where the time went."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
@@ -13,67 +11,11 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from components.kube import ApiCluster, ApiObject, KubeError
-from components.workloads import entry as workload_entry
+from ops.live import Live
 from ops.timeline import Link
 
 _PROOFS = {"mutual-tls": "mutual TLS as", "proxied": "through a sidecar"}
 _INDENT = (0, 0, 0, 2)
-
-
-@dataclass(frozen=True)
-class Live:
-    """What the cluster says right now.
-
-    Attributes:
-        nodes: every node that there should be, and whether it is Ready.
-        entries: every member, and whether its WorkloadEntry is there and healthy.
-        unreachable: why the cluster does not answer; empty when it does.
-        problems: what could not be put right.
-        proof: evidence of traffic that is newer than the stack's outputs.
-    """
-
-    nodes: Mapping[str, bool] = field(default_factory=dict[str, bool])
-    entries: Mapping[str, bool] = field(default_factory=dict[str, bool])
-    unreachable: str = ""
-    problems: Sequence[str] = ()
-    proof: Sequence[Mapping[str, Any]] | None = None
-
-    @property
-    def healthy(self) -> bool:
-        """Every node Ready, every member healthy, and nothing else wrong."""
-        well = all(self.nodes.values()) and all(self.entries.values())
-        return well and not self.unreachable and not self.problems
-
-
-def look(outputs: Mapping[str, Any]) -> Live:
-    """Ask the cluster for nodes and the members' health; read-only."""
-    names = [name for name in outputs["machines"] if name not in outputs["vms"]]
-    try:
-        cluster = ApiCluster(outputs["kubeconfig"])
-        with ThreadPoolExecutor() as pool:
-            listed = pool.submit(cluster.items, "/api/v1/nodes")
-            found = {name: pool.submit(cluster.get, _entry_path(vm)) for name, vm in outputs["vms"].items()}
-        ready = {node["metadata"]["name"]: _ready(node) for node in listed.result()}
-        entries = {name: _is_member(entry.result()) for name, entry in found.items()}
-    except KubeError as error:
-        return Live(unreachable=str(error))
-    return Live({name: ready.get(name, False) for name in names}, entries)
-
-
-def _entry_path(vm: Mapping[str, Any]) -> str:
-    return workload_entry.path(vm["namespace"], vm["workloadEntry"])
-
-
-def _is_member(found: ApiObject | None) -> bool:
-    """Healthy and connected: an entry outlives its VM for a while and says Healthy all along."""
-    entry = workload_entry.parse(found) if found else None
-    return bool(entry and entry.healthy and entry.connected_at)
-
-
-def _ready(node: ApiObject) -> bool:
-    conditions = node.get("status", {}).get("conditions", [])
-    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
 def show(stack: str, outputs: Mapping[str, Any], live: Live, console: Console) -> None:
@@ -101,19 +43,20 @@ def _machines(outputs: Mapping[str, Any], live: Live) -> Table:
     table.add_column("state")
     for name, machine in outputs["machines"].items():
         if name not in outputs["vms"]:
-            table.add_row("node", name, machine["address"], _mark(live, live.nodes.get(name), "Ready"))
+            table.add_row("node", name, machine["address"], _mark(live, live.nodes, name, "Ready"))
     for name, gateway in outputs["gateways"].items():
         ports = ", ".join(f"{key} {port}" for key, port in gateway["ports"].items())
         table.add_row("gateway", name, "\n".join(gateway["addresses"]), ports)
     for name, vm in outputs["vms"].items():
-        table.add_row("VM", name, vm["address"], _mark(live, live.entries.get(name), "healthy"))
+        table.add_row("VM", name, vm["address"], _mark(live, live.members, name, "healthy"))
     return table
 
 
-def _mark(live: Live, good: bool | None, word: str) -> str:
+def _mark(live: Live, states: Mapping[str, str | None], name: str, word: str) -> str:
     if live.unreachable:
         return "[yellow]not known[/]"
-    return f"[green]{word}[/]" if good else f"[red]not {word}[/]"
+    why = states[name]
+    return f"[green]{word}[/]" if why is None else f"[red]not {word}:[/] {escape(why)}"
 
 
 def evidence(seen: Mapping[str, Any]) -> str:

@@ -5,29 +5,41 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import yaml
+from kubernetes.client.exceptions import ApiException
 
 from components.command_line import Deadline
 from components.kube import ApiCluster, KubeError, Unreachable, token, wait
+
+PODS = "/api/v1/namespaces/n/pods"
 
 
 class Api(BaseHTTPRequestHandler):
     """Knows a handful of paths."""
 
     seen: list[tuple[str, str, str, str]]
+    all_of_them = threading.Barrier(20, timeout=10)
 
     def answer(self) -> None:
+        if self.path == "/together":
+            self.all_of_them.wait()
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
         self.seen.append((self.command, self.path, self.headers.get("Authorization", ""), body))
         status, document = {
             "/thing": (200, '{"metadata": {"name": "thing"}}'),
+            "/together": (200, "{}"),
             "/things?labelSelector=app%3Dx%2Cb%3Dy": (200, '{"items": [{"a": 1}]}'),
             "/refused": (403, '{"message": "no rights"}'),
             "/starting": (503, '{"message": "apiserver not ready"}'),
             "/html": (200, "<html>"),
+            "/unknown-group": (404, "404 page not found"),
+            "/proxy": (502, "<html> Bad\n Gateway"),
+            f"{PODS}/p/log?container=c&sinceSeconds=30": (200, "one\n{two}\n"),
+            f"{PODS}/p/log?container=x&sinceSeconds=30": (400, '{"message": "container x is not valid for pod p"}'),
             "/api/v1/namespaces/n/serviceaccounts/a/token": (201, '{"status": {"token": "jwt"}}'),
         }.get(self.path, (404, '{"message": "not found"}'))
         self.send_response(status)
@@ -51,8 +63,9 @@ def kubeconfig(port: int) -> str:
 
 
 @pytest.fixture
-def cluster() -> Iterator[ApiCluster]:
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiCluster]:
     Api.seen = []
+    monkeypatch.setattr(ThreadingHTTPServer, "request_queue_size", 64)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield ApiCluster(kubeconfig(server.server_address[1]))
@@ -65,6 +78,7 @@ def test_objects_come_as_plain_documents(cluster: ApiCluster) -> None:
     assert cluster.get("/nothing") is None
     assert cluster.items("/things", "app=x,b=y") == [{"a": 1}]
     assert cluster.items("/unknown-kind") == []
+    assert cluster.items("/unknown-group") == []
     assert [cluster.delete("/thing"), cluster.delete("/nothing")] == [True, False]
     assert {authorization for _, _, authorization, _ in Api.seen} == {"Bearer bearer"}
 
@@ -81,7 +95,9 @@ def test_a_refusal_lasts_and_an_outage_may_pass(cluster: ApiCluster) -> None:
     with pytest.raises(KubeError, match="GET /refused: 403 no rights") as refusal:
         cluster.get("/refused")
     assert not isinstance(refusal.value, Unreachable)
-    for path, reason in (("/starting", "apiserver not ready"), ("/html", "not JSON")):
+    for path, reason in (
+        ("/starting", "503 apiserver not ready"), ("/html", "not JSON"), ("/proxy", "502 <html> Bad Gateway$"),
+    ):  # fmt: skip
         with pytest.raises(Unreachable, match=reason):
             cluster.get(path)
 
@@ -105,6 +121,36 @@ def test_a_node_that_does_not_answer_is_no_exit_code(cluster: ApiCluster, monkey
     monkeypatch.setattr("kubernetes.stream.stream", lambda *_, **__: Ended())
     with pytest.raises(Unreachable, match=r"cannot run curl in pod n/p: its node does not answer"):
         cluster.run("n", "p", "c", ["curl", "http://x"], 1)
+
+
+def test_others_may_ask_while_a_command_starts_in_a_container(
+    cluster: ApiCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The official client's `stream` has its client send everything over a websocket until the command is under way."""
+
+    def connect(*_: object) -> None:
+        seen.append(cluster.get("/thing"))
+        raise ApiException(status=403, reason="no rights")
+
+    seen: list[object] = []
+    monkeypatch.setattr("kubernetes.stream.ws_client.create_websocket", connect)
+    with pytest.raises(KubeError, match=r"cannot run curl in pod n/p: .*no rights"):
+        cluster.run("n", "p", "c", ["curl", "http://x"], 1)
+    assert seen == [{"metadata": {"name": "thing"}}]
+
+
+def test_many_may_ask_at_once_without_a_word(cluster: ApiCluster, caplog: pytest.LogCaptureFixture) -> None:
+    with ThreadPoolExecutor(20) as pool:
+        assert list(pool.map(cluster.get, ["/together"] * 20)) == [{}] * 20
+    assert caplog.records == []
+
+
+def test_logs_are_text(cluster: ApiCluster) -> None:
+    assert cluster.logs("n", "p", "c", 30) == "one\n{two}\n"
+    with pytest.raises(KubeError, match=r"there is no pod n/gone"):
+        cluster.logs("n", "gone", "c", 30)
+    with pytest.raises(KubeError, match="400 container x is not valid for pod p"):
+        cluster.logs("n", "p", "x", 30)
 
 
 def test_a_wrong_kubeconfig_is_not_quoted() -> None:

@@ -8,13 +8,20 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import yaml
 
-from ops import engine, state, workspace
+from ops import engine, gateways, heal, state, workspace
 
 HERE = Path(__file__).parent
+ISTIO = "/apis/networking.istio.io/v1"
+GATEWAYS = {
+    "istio-eastwestgateway": {"status-port": 15022, "tls": 15443, "tls-istiod": 15013},
+    "istio-ingressgateway": {"http2": 80},
+}
+ISTIOD_PODS = "/api/v1/namespaces/istio-system/pods?labelSelector=app=istiod"
 
 # A command line of ours: what it answers is in `<module>.<verb>.json` of the world, or it fails with what is in `….error`.
 MODULE = """\
@@ -56,25 +63,34 @@ class World:
 
     def calls(self, *first: str) -> list[dict[str, Any]]:
         """How pulumi was called, only with these first words."""
-        return [call for call in self._lines("calls.jsonl") if call["words"][: len(first)] == list(first)]
+        return [call for call in self.lines("calls.jsonl") if call["words"][: len(first)] == list(first)]
 
     def modules(self, module: str, verb: str) -> list[dict[str, Any]]:
         """The documents that one of our own command lines was given."""
-        lines = self._lines("modules.jsonl")
+        lines = self.lines("modules.jsonl")
         return [line["document"] for line in lines if (line["module"], line["verb"]) == (module, verb)]
 
     def tools(self) -> list[list[str]]:
         """How the tools were asked for."""
-        return [line["words"] for line in self._lines("tools.jsonl")]
+        return [line["words"] for line in self.lines("tools.jsonl")]
 
     def program(self, name: str, script: str) -> None:
         path = self.bin / name
         path.write_text(script)
         path.chmod(0o755)
 
-    def _lines(self, name: str) -> list[dict[str, Any]]:
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """A file of the world, one JSON document a line."""
         file = self.folder / name
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits long for what the fakes say."""
+    monkeypatch.setattr(heal, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(heal, "SETTLE_SECONDS", 0.3)
+    monkeypatch.setattr(gateways, "LOOK_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -123,17 +139,27 @@ def urn(kind: str, name: str) -> str:
     return f"urn:pulumi:lab::istio-vms::{kind}::{name}"
 
 
-def command(name: str, module: str, verb: str, document: Any, *, hidden: bool = False) -> dict[str, Any]:
-    """A resource that runs one of our command lines."""
+def command(
+    name: str, module: str, verb: str, document: Any, *, hidden: bool = False, printed: Any = None
+) -> dict[str, Any]:
+    """A resource that runs one of our command lines; without having ended yet when it has printed nothing."""
     stdin = json.dumps(document)
     inputs = {"create": f"python3 -m {module} {verb}", "stdin": secret(stdin) if hidden else stdin}
     kind = "command:local:Command"
-    return {"urn": urn(kind, name), "custom": True, "type": kind, "inputs": inputs}
+    outputs = {} if printed is None else {"outputs": {"stdout": secret(json.dumps(printed))}}
+    return {"urn": urn(kind, name), "custom": True, "type": kind, "inputs": inputs, **outputs}
 
 
 def machine(name: str, driver: str = "nspawn") -> dict[str, Any]:
     document = {"driver": driver, "name": name, "owner": "istio-vms/lab", "user_data": "#cloud-config"}
     return command(f"{name}-machine", "components.machines", "ensure", document)
+
+
+def gateway(name: str, addresses: list[str], **ports: int) -> dict[str, Any]:
+    """A gateway's addresses as they were read."""
+    document = {"namespace": "istio-system", "service": name, "ports": ports, "kubeconfig": "K"}
+    printed = {"addresses": addresses, "ports": ports}
+    return command(f"{name}-addresses", "components.mesh", "gateway-addresses", document, hidden=True, printed=printed)
 
 
 def provider(kubeconfig: str) -> dict[str, Any]:
@@ -161,25 +187,80 @@ class Api:
     def node(self, name: str, ready: str = "True") -> None:
         nodes = self.objects.setdefault("/api/v1/nodes", {"items": []})
         nodes["items"].append(
-            {"metadata": {"name": name}, "status": {"conditions": [{"type": "Ready", "status": ready}]}}
+            {
+                "metadata": {"name": name},
+                "status": {
+                    "conditions": [{"type": "Ready", "status": ready}],
+                    "nodeInfo": {"kubeletVersion": "v1.32.0+k3s1"},
+                },
+            }
         )
 
-    def entry(self, name: str, healthy: str = "True", *, connected: bool = True) -> None:
-        path = f"/apis/networking.istio.io/v1/namespaces/vmns/workloadentries/{name}"
+    def entry(
+        self, name: str, healthy: str = "True", *, connected: bool = True, istiod: str = "istiod-1", message: str = ""
+    ) -> None:
+        """A WorkloadEntry, in its own place and in the list of all; the istiod that holds its connection runs unless it is another one."""
         since = "2026-11-21T03:00:00.000000000Z"
+        annotations = {"istio.io/connectedAt": since, "istio.io/workloadController": istiod}
         gone = {} if connected else {"istio.io/disconnectedAt": since}
-        self.objects[path] = {
-            "metadata": {"name": name, "annotations": {"istio.io/connectedAt": since, **gone}},
+        made = {
+            "metadata": {"name": name, "namespace": "vmns", "annotations": {**annotations, **gone}},
             "spec": {"serviceAccount": "external-app"},
-            "status": {"conditions": [{"type": "Healthy", "status": healthy}]},
+            "status": {"conditions": [{"type": "Healthy", "status": healthy, "message": message}]},
         }
+        self.objects[f"{ISTIO}/namespaces/vmns/workloadentries/{name}"] = made
+        listed = self.objects.setdefault(f"{ISTIO}/workloadentries", {"items": []})
+        listed["items"] = [*(one for one in listed["items"] if one["metadata"]["name"] != name), made]
+
+    def service(self, namespace: str, name: str, *addresses: str, **spec: Any) -> None:
+        """A Service, in its own place and in the list of all."""
+        balancer = {"ingress": [{"ip": address} for address in addresses]} if addresses else {}
+        made = {
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": spec,
+            "status": {"loadBalancer": balancer},
+        }
+        self.objects[f"/api/v1/namespaces/{namespace}/services/{name}"] = made
+        listed = self.objects.setdefault("/api/v1/services", {"items": []})
+        listed["items"] = [*(one for one in listed["items"] if one["metadata"]["name"] != name), made]
+
+    def mesh(self) -> None:
+        """What Istio has in a lab: a revision with a tag, both gateways, the VMs' group and Service."""
+        revision = {"istio.io/rev": "1-32"}
+        image = {"containers": [{"image": "docker.io/istio/pilot:1.32.0"}]}
+        self.objects["/apis/apps/v1/deployments?labelSelector=app=istiod"] = {
+            "items": [
+                {
+                    "metadata": {"name": "istiod-1-32", "namespace": "istio-system", "labels": revision},
+                    "spec": {"replicas": 1, "template": {"spec": image}},
+                    "status": {"readyReplicas": 1},
+                }
+            ]
+        }
+        hooks = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations?labelSelector=istio.io/tag"
+        self.objects[hooks] = {
+            "items": [
+                {"metadata": {"name": "a", "labels": {**revision, "istio.io/tag": "default"}}},
+                {"metadata": {"name": "b", "labels": {"istio.io/rev": "1-30", "istio.io/tag": "old"}}},
+            ]
+        }
+        for gateway, ports in GATEWAYS.items():
+            listed = [{"name": name, "port": port} for name, port in ports.items()]
+            self.service("istio-system", gateway, "10.89.0.11", "10.89.0.12", ports=listed)
+        labels = {"app": "external-app", "version": "vm"}
+        self.service("vmns", "external-app", selector={"app": "external-app"})
+        self.service("vmns", "other", selector={"app": "external-app", "version": "v2"})
+        self.service("vmns", "headless")
+        self.service("elsewhere", "namesake", selector={"app": "external-app"})
+        group = {"metadata": {"name": "external-app", "namespace": "vmns"}, "spec": {"metadata": {"labels": labels}}}
+        self.objects[f"{ISTIO}/workloadgroups"] = {"items": [group]}
 
 
 @pytest.fixture
 def api() -> Iterator[Api]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            found = made.objects.get(self.path)
+            found = made.objects.get(unquote(self.path))
             body = json.dumps(found or {"message": "not found"}).encode()
             self.send_response(200 if found else 404)
             self.send_header("Content-Length", str(len(body)))
@@ -189,8 +270,14 @@ def api() -> Iterator[Api]:
         def log_message(self, format: str, *args: Any) -> None:
             """Be quiet."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made = Api(f"http://127.0.0.1:{server.server_port}", {"/version": {"major": "1"}})
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 64
+        """Everything is asked at once; with the default of five a connection may have to come again a second later."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    istiod = {"metadata": {"name": "istiod-1", "namespace": "istio-system"}, "status": {"phase": "Running"}}
+    objects = {"/version": {"major": "1"}, ISTIOD_PODS: {"items": [istiod]}}
+    made = Api(f"http://127.0.0.1:{server.server_port}", objects)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     yield made
@@ -252,11 +339,16 @@ def deployment(api: Api, *resources: dict[str, Any]) -> dict[str, Any]:
     root = {"urn": urn(kind, "istio-vms-lab"), "custom": False, "type": kind, "outputs": shown}
     joins = [
         command(
-            f"{name.removeprefix('lab-')}-join", "components.workloads", "join",
-            {"member": {"namespace": "vmns", "address": vm["address"]}, "ssh": {"host": vm["address"], "private_key": "PRIVATE"}},
+            f"{name.removeprefix('lab-')}-join",
+            "components.workloads",
+            "join",
+            {
+                "member": {"namespace": "vmns", "workload": "external-app", "address": vm["address"]},
+                "ssh": {"host": vm["address"], "user": "ubuntu", "private_key": "PRIVATE", "host_key": "ssh-ed25519 K"},
+            },
             hidden=True,
         )
         for name, vm in shown["vms"].items()
-    ]  # fmt: skip
+    ]
     proof = command("proof-calls", "components.samples", "prove", {"kubeconfig": "K"}, hidden=True)
     return {"resources": [root, provider(api.kubeconfig), *joins, proof, *resources]}

@@ -1,5 +1,6 @@
 """The command lines behind `make`, with Pulumi and ssh standing in for themselves."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -8,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from components.kube import Ran
 from components.machines.driver import DriverError
 from ops import __main__ as cli
 from ops import heal as healing
-from ops import workspace
+from ops import members, workspace
 from ops.workspace import Stack
-from tests.unit.ops.conftest import NAMES, Api, World, deployment, machine, outputs
+from tests.unit.ops.conftest import NAMES, Api, World, deployment, gateway, machine, outputs
 from tests.unit.ops.test_engine import events, said
 from tests.unit.ops.test_workspace import mode, traces
 
@@ -99,6 +101,29 @@ def test_up_looks_after_members_of_machines_it_started(
     assert [document["ssh"]["host"] for document in world.modules("workloads", "join")] == ["10.89.1.10"]
 
 
+def test_up_follows_a_gateway_before_anything_else(world: World, live: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = gateway("istio-eastwestgateway", ["10.89.0.11"])
+    world.put("deployment.json", deployment(live, read))
+    live.service("istio-system", "istio-eastwestgateway", "10.89.0.12")
+    assert run(monkeypatch, "up") == 0
+    (call,) = world.calls("up")
+    assert call["words"][call["words"].index("--replace") + 1] == read["urn"]
+
+
+def test_up_follows_a_gateway_after_all_when_machines_had_to_start(
+    world: World, live: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = gateway("istio-eastwestgateway", ["10.89.0.11"])
+    world.put("deployment.json", deployment(live, read, machine("lab-vm-2")))
+    world.put("machines.list.json", [{"name": "lab-vm-2", "state": "stopped"}])
+    world.put("samples.prove.json", [])
+    live.service("istio-system", "istio-eastwestgateway", "10.89.0.12")
+    assert run(monkeypatch, "up") == 0
+    first, second = world.calls("up")
+    assert "--replace" not in first["words"]
+    assert second["words"][second["words"].index("--replace") + 1] == read["urn"]
+
+
 def test_a_failed_up_ends_with_what_failed_and_what_to_do(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,18 +187,57 @@ def test_preview_repairs_nothing(world: World, monkeypatch: pytest.MonkeyPatch) 
 # --------------------------------------------------------------------------------------------- looking and getting in
 
 
+@pytest.fixture
+def vms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """VMs without a certificate, and an istiod without proxies."""
+    monkeypatch.setattr("components.workloads.certificate.read", lambda _: None)
+    monkeypatch.setattr("components.kube.ApiCluster.run", lambda *_, **__: Ran(0, "[]", ""))
+
+
 def test_status_is_read_only_and_its_exit_code_tells(
-    world: World, live: Api, stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    world: World,
+    live: Api,
+    vms: None,
+    stack: Stack,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    live.mesh()
+    world.put("deployment.json", deployment(live, machine("lab-vm-1")))
+    world.put("machines.list.json", [{"name": "lab-vm-1", "state": "running"}])
     assert run(monkeypatch, "status") == 0
-    live.entry(FIRST, healthy="False")
+    assert "stack lab: all is well" in capsys.readouterr().out
+    live.entry(FIRST, healthy="False", message="connection refused")
     assert run(monkeypatch, "status") == 1
-    assert "not healthy" in capsys.readouterr().out
-    assert not (world.folder / "modules.jsonl").exists()
+    assert "stack lab: not all is well" in capsys.readouterr().out
+    assert {line["verb"] for line in world.lines("modules.jsonl")} == {"list"}
     assert {call["words"][0] for call in world.calls()} == {"stack"}
 
 
-@pytest.mark.parametrize("verb", ["status", "kubeconfig", "ssh"])
+def test_status_as_json_is_json_alone_and_without_secrets(
+    live: Api, vms: None, stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    monkeypatch.setenv("ARGS", "--json")
+    run(monkeypatch, "status")
+    out = capsys.readouterr().out
+    assert json.loads(out)["stack"] == "lab"
+    assert live.token not in out and "PRIVATE" not in out
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"), [("--jsn", 2, "unrecognized arguments: --jsn"), ("'", 1, "ARGS cannot")]
+)
+def test_arguments_that_cannot_be_are_told(
+    live: Api, stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: str, code: int, said: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("ARGS", given)
+    with contextlib.suppress(SystemExit):
+        assert run(monkeypatch, "status") == code
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["status", "rejoin", "kubeconfig", "ssh"])
 @pytest.mark.parametrize("opened", [True, False])
 def test_a_stack_that_is_not_up_is_told_in_a_line(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str, opened: bool
@@ -238,6 +302,87 @@ def test_ssh_to_a_machine_that_is_not_there_names_those_that_are(
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.endswith("stack lab has lab-server-1, lab-agent-1, lab-vm-1, lab-vm-2")
     assert f"VM={given or '(not given)'}" in error
+
+
+# --------------------------------------------------------------------------------------------- a VM joins again
+
+
+def joining(world: World, api: Api, state: str = "running") -> None:
+    world.put("deployment.json", deployment(api, machine("lab-vm-1"), machine("lab-vm-2")))
+    world.put("machines.list.json", [{"name": "lab-vm-2", "state": state}])
+    world.put("workloads.join.json", {"namespace": "vmns", "workload_entry": SECOND})
+
+
+@pytest.mark.parametrize("given", ["vm-2", "lab-vm-2"])
+def test_a_vm_joins_again_with_what_it_was_told(
+    world: World,
+    live: Api,
+    stack: Stack,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    given: str,
+) -> None:
+    joining(world, live)
+    monkeypatch.setenv("VM", given)
+    assert run(monkeypatch, "rejoin") == 0
+    recorded = members.recorded(deployment(live))["lab-vm-2"]
+    assert world.modules("workloads", "join") == [{**recorded, "timeout_seconds": members.JOIN_SECONDS}]
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "lab-vm-2 joins the mesh again",
+        "  lab-vm-2 [   0.1 s] join is at work",
+        f"lab-vm-2 is a healthy member of the mesh: WorkloadEntry vmns/{SECOND}",
+    ]
+    assert world.modules("machines", "update") == []
+    assert {call["words"][0] for call in world.calls()} == {"stack"}
+
+
+def test_a_stopped_vm_is_started_to_join_again(
+    world: World, live: Api, stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    joining(world, live, "stopped")
+    monkeypatch.setenv("VM", "vm-2")
+    assert run(monkeypatch, "rejoin") == 0
+    assert [document["name"] for document in world.modules("machines", "update")] == ["lab-vm-2"]
+    assert "machine lab-vm-2 is stopped; starting it\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("", "VM=(not given): stack lab has lab-vm-1, lab-vm-2"),
+        ("server-1", "VM=server-1: stack lab has lab-vm-1, lab-vm-2"),
+        ("vm-1", "machine lab-vm-1 is gone; `make up STACK=lab` makes it anew"),
+    ],
+)
+def test_a_vm_that_cannot_join_again_is_told(
+    world: World, live: Api, stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: str, said: str,
+) -> None:  # fmt: skip
+    joining(world, live)
+    monkeypatch.setenv("VM", given)
+    assert run(monkeypatch, "rejoin") == 1
+    assert capsys.readouterr().err.endswith(f"error: {said}\n")
+    assert world.modules("workloads", "join") == []
+
+
+def test_a_vm_that_never_joined_waits_for_up(
+    world: World, live: Api, stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = deployment(live)
+    state["resources"] = [r for r in state["resources"] if not r["urn"].endswith("vm-1-join")]
+    world.put("deployment.json", state)
+    monkeypatch.setenv("VM", "vm-1")
+    assert run(monkeypatch, "rejoin") == 1
+    assert "lab-vm-1 has not joined yet; `make up STACK=lab` lets it" in capsys.readouterr().err
+
+
+def test_joining_again_in_vain_ends_with_the_reason(
+    world: World, live: Api, stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    joining(world, live)
+    world.put("workloads.join.error", "error: 10.89.1.10 is not a healthy member of the mesh")
+    monkeypatch.setenv("VM", "vm-2")
+    assert run(monkeypatch, "rejoin") == 1
+    assert capsys.readouterr().err.endswith("error: 10.89.1.10 is not a healthy member of the mesh\n")
 
 
 # --------------------------------------------------------------------------------------------- env and run

@@ -1,10 +1,13 @@
 """What `up` mends when Pulumi has nothing to change."""
 
+from collections.abc import Callable
+
 import pytest
 
 from ops import heal as healing
-from ops import summary
+from ops import members
 from ops.heal import heal
+from ops.live import Live, look
 from ops.workspace import Stack
 from tests.unit.ops.conftest import NAMES, Api, World, deployment, outputs
 
@@ -20,8 +23,8 @@ def cluster(api: Api, monkeypatch: pytest.MonkeyPatch) -> Api:
     return api
 
 
-def run(stack: Stack, api: Api, suspects: tuple[str, ...] = ()) -> summary.Live:
-    return heal(stack, deployment(api), summary.look(outputs(api)), suspects)
+def run(stack: Stack, api: Api, suspects: tuple[str, ...] = ()) -> Live:
+    return heal(stack, deployment(api), look(outputs(api)), suspects)
 
 
 def joined(world: World) -> list[str]:
@@ -37,9 +40,8 @@ def test_a_member_whose_entry_is_gone_joins_again_and_traffic_is_proven(
     live = run(stack, cluster)
     assert world.modules("workloads", "join") == [
         {
-            "member": {"namespace": "vmns", "address": "10.89.1.10"},
-            "ssh": {"host": "10.89.1.10", "private_key": "PRIVATE"},
-            "timeout_seconds": healing.MEMBER_SECONDS,
+            **members.recorded(deployment(cluster))["lab-vm-2"],
+            "timeout_seconds": members.JOIN_SECONDS,
         }
     ]
     assert world.modules("samples", "prove") == [{"kubeconfig": "K", "timeout_seconds": healing.TRAFFIC_SECONDS}]
@@ -49,6 +51,7 @@ def test_a_member_whose_entry_is_gone_joins_again_and_traffic_is_proven(
     assert "PRIVATE" not in said
     # The cluster is asked again, and still has no entry: it is not ours to say that all is well.
     assert not live.healthy
+    assert "heal: waiting, as lab-vm-2 is not healthy: no WorkloadEntry\n" in said
     cluster.entry(SECOND)
     assert run(stack, cluster).healthy
 
@@ -102,7 +105,7 @@ def test_members_wait_for_the_nodes(
     api.node("lab-agent-1", ready="Unknown")
     live = run(stack, api)
     assert "waiting for the cluster's nodes" in capsys.readouterr().out
-    assert live.nodes == {"lab-server-1": True, "lab-agent-1": False}
+    assert live.nodes == {"lab-server-1": None, "lab-agent-1": "no reason given"}
     assert joined(world) == []
 
 
@@ -111,7 +114,7 @@ def test_a_cluster_that_does_not_answer_is_waited_for(
 ) -> None:
     cluster.entry(FIRST)
     cluster.entry(SECOND)
-    before = summary.Live(unreachable="connection refused")
+    before = Live(unreachable="connection refused")
     assert heal(stack, deployment(cluster), before).healthy
     assert joined(world) == []
 
@@ -119,7 +122,58 @@ def test_a_cluster_that_does_not_answer_is_waited_for(
 def test_without_samples_nothing_is_proven(stack: Stack, world: World, cluster: Api) -> None:
     state = deployment(cluster)
     state["resources"] = [r for r in state["resources"] if not r["urn"].endswith("proof-calls")]
-    live = heal(stack, state, summary.look(outputs(cluster)))
+    live = heal(stack, state, look(outputs(cluster)))
     assert joined(world) == ["10.89.0.14", "10.89.1.10"]
     assert live.proof is None
     assert world.modules("samples", "prove") == []
+
+
+# --------------------------------------------------------------------------------------------- until the cluster agrees
+
+NODES = dict.fromkeys(("lab-server-1", "lab-agent-1"))
+WELL = Live(NODES, dict.fromkeys(NAMES))
+FLIPPED = Live(NODES, {"lab-vm-1": None, "lab-vm-2": "no connection to istiod"})
+SICK = Live(NODES, {"lab-vm-1": None, "lab-vm-2": "connection refused"})
+AWAY = Live(unreachable="the API does not answer")
+
+
+@pytest.fixture
+def seen(stack: Stack, cluster: Api, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Live]:
+    """Heals after a power failure, the cluster saying one thing after the other, and the last one from then on."""
+
+    def healed(*looks: Live) -> Live:
+        answers = iter(looks)
+        monkeypatch.setattr(healing, "look", lambda _: next(answers, looks[-1]))
+        return heal(stack, deployment(cluster), WELL, ("lab-server-1",))
+
+    return healed
+
+
+def test_a_member_that_is_not_healthy_for_a_moment_after_all_is_waited_for(
+    seen: Callable[..., Live], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert seen(FLIPPED, FLIPPED, AWAY, SICK, WELL).healthy
+    said = [line for line in capsys.readouterr().out.splitlines() if "waiting" in line]
+    assert said == [
+        "heal: waiting, as lab-vm-2 is not healthy: no connection to istiod",
+        "heal: waiting, as the API does not answer",
+        "heal: waiting, as lab-vm-2 is not healthy: connection refused",
+    ]
+
+
+@pytest.mark.parametrize("before", [(WELL,), (WELL, WELL), (WELL, FLIPPED, WELL)])
+def test_looks_that_say_what_was_true_before_do_not_count(seen: Callable[..., Live], before: tuple[Live, ...]) -> None:
+    live = seen(*before, SICK)
+    assert not live.healthy
+    assert live.members["lab-vm-2"] == "connection refused"
+
+
+def test_a_member_that_stays_unhealthy_is_told_with_its_reason(seen: Callable[..., Live]) -> None:
+    live = seen(FLIPPED, SICK)
+    assert list(live.amiss) == ["lab-vm-2 is not healthy: connection refused"]
+    assert live.problems == ()
+
+
+def test_a_row_that_time_runs_out_on_counts(seen: Callable[..., Live], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(healing, "SETTLE_SECONDS", 0)
+    assert seen(WELL).healthy

@@ -237,7 +237,7 @@ def test_down_does_not_wait_for_the_cluster_nor_start_machines(stack: Stack, wor
     world.program("helm", HELM)
     resources = [machine("lab-a"), provider(api.kubeconfig)]
     world.put("deployment.json", {"resources": resources, "pending_operations": [release({"name": "istiod-1"})]})
-    assert repair(stack, machines=False) == Repaired()
+    assert repair(stack, to_destroy=True) == Repaired()
     assert not (world.folder / "helm.words").exists()
     assert not (world.folder / "modules.jsonl").exists()
     assert world.calls("stack", "import")
@@ -254,7 +254,7 @@ def test_stopped_machines_start_and_gone_ones_are_replaced(
     states = {"lab-a": "running", "lab-b": "stopped", "lab-c": "stopped", "lab-other": "stopped"}
     world.put("machines.list.json", [{"name": name, "state": state} for name, state in states.items()])
     repaired = repair(stack)
-    assert repaired == Repaired(["lab-b", "lab-c"], [machines[3]["urn"]])
+    assert repaired == Repaired(["lab-b", "lab-c"], [machines[3]["urn"]], gateways_compared=False)
     assert world.modules("machines", "list") == [{"driver": "nspawn", "owner": "istio-vms/lab"}]
     started = world.modules("machines", "update")
     assert sorted(document["name"] for document in started) == ["lab-b", "lab-c"]
@@ -274,7 +274,7 @@ def test_a_machine_that_does_not_start_is_named(stack: Stack, world: World) -> N
 
 def test_existing_hosts_are_neither_started_nor_replaced(stack: Stack, world: World) -> None:
     world.put("deployment.json", {"resources": [machine("lab-a", driver="existing")]})
-    assert repair(stack) == Repaired()
+    assert repair(stack) == Repaired([], [])
     assert not (world.folder / "modules.jsonl").exists()
 
 

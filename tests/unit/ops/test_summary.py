@@ -1,19 +1,17 @@
 """What people read at the end: everything well, something not, nothing known."""
 
 import io
-import json
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from ops import summary
-from ops.summary import Live
+from ops.live import Live
 from ops.timeline import Link
 from tests.unit.ops.conftest import NAMES, Api, outputs
 
-FIRST, SECOND = NAMES.values()
-WELL = Live({"lab-server-1": True, "lab-agent-1": True}, dict.fromkeys(NAMES, True))
+WELL = Live(dict.fromkeys(("lab-server-1", "lab-agent-1")), dict.fromkeys(NAMES))
 
 AT_80 = """
 stack lab
@@ -57,12 +55,14 @@ def test_no_line_is_longer_than_the_terminal(api: Api, width: int) -> None:
 
 def test_what_is_not_well_says_so(api: Api) -> None:
     live = Live(
-        {"lab-server-1": True, "lab-agent-1": False}, {"lab-vm-1": False, "lab-vm-2": True}, problems=["[oh] no"]
+        {"lab-server-1": None, "lab-agent-1": "Kubelet stopped"},
+        {"lab-vm-1": "no [connection]", "lab-vm-2": None},
+        problems=["[oh] no"],
     )
     text = shown(api, live)
-    assert row(text, "lab-agent-1").endswith("not Ready")
+    assert row(text, "lab-agent-1").endswith("not Ready: Kubelet stopped")
     assert row(text, "lab-server-1").endswith(" Ready")
-    assert row(text, "lab-vm-1").endswith("not healthy")
+    assert row(text, "lab-vm-1").endswith("not healthy: no [connection]")
     assert text.endswith("[oh] no\n")
     assert not live.healthy
 
@@ -77,15 +77,15 @@ def test_a_cluster_that_does_not_answer_says_nothing_of_its_nodes(api: Api) -> N
 
 def test_newer_evidence_is_shown_instead_of_the_older(api: Api) -> None:
     seen = {"source": "pod a", "url": "http://b", "status": 200, "proof": "proxied", "client_identity": None}
-    text = shown(api, Live(WELL.nodes, WELL.entries, proof=[seen]))
+    text = shown(api, Live(WELL.nodes, WELL.members, proof=[seen]))
     assert "  pod a → http://b:\n    200, through a sidecar\n" in text
     assert "spiffe" not in text
-    assert "→" not in shown(api, Live(WELL.nodes, WELL.entries, proof=[]))
+    assert "→" not in shown(api, Live(WELL.nodes, WELL.members, proof=[]))
 
 
 def test_members_of_one_service_have_one_line_for_it(api: Api) -> None:
     seen = {"source": "pod a", "url": "http://b", "status": 200, "proof": "proxied", "client_identity": None}
-    live = Live(WELL.nodes, WELL.entries, proof=[{**seen, "vm": "lab-vm-1"}, {**seen, "vm": "lab-vm-2"}])
+    live = Live(WELL.nodes, WELL.members, proof=[{**seen, "vm": "lab-vm-1"}, {**seen, "vm": "lab-vm-2"}])
     assert shown(api, live).count("pod a") == 1
 
 
@@ -100,49 +100,6 @@ def test_evidence_has_the_fields_of_the_proof() -> None:
 
 def test_a_stack_without_samples_has_no_evidence(api: Api) -> None:
     assert "→" not in shown(api, WELL, proof=None)
-
-
-# --------------------------------------------------------------------------------------------- looking
-
-
-def test_the_cluster_is_asked_for_every_node_and_member(api: Api) -> None:
-    api.node("lab-server-1")
-    api.node("lab-agent-1", ready="Unknown")
-    api.node("someone-elses", ready="False")
-    api.entry(FIRST)
-    live = summary.look(outputs(api))
-    assert live == Live({"lab-server-1": True, "lab-agent-1": False}, {"lab-vm-1": True, "lab-vm-2": False})
-    api.objects["/api/v1/nodes"]["items"][1]["status"]["conditions"][0]["status"] = "True"
-    api.entry(SECOND)
-    assert summary.look(outputs(api)).healthy
-
-
-def test_a_node_that_is_not_in_the_cluster_is_not_ready(api: Api) -> None:
-    api.node("lab-server-1")
-    api.entry(FIRST)
-    api.entry(SECOND)
-    live = summary.look(outputs(api))
-    assert live.nodes == {"lab-server-1": True, "lab-agent-1": False}
-    assert not live.healthy
-
-
-def test_an_entry_counts_when_it_has_reported_and_is_connected(api: Api) -> None:
-    api.entry(FIRST, connected=False)
-    api.entry(SECOND)
-    assert summary.look(outputs(api)).entries == {"lab-vm-1": False, "lab-vm-2": True}
-    path = next(path for path in api.objects if path.endswith(SECOND))
-    del api.objects[path]["status"]
-    api.entry(FIRST)
-    assert summary.look(outputs(api)).entries == {"lab-vm-1": True, "lab-vm-2": False}
-
-
-def test_a_cluster_that_is_not_there_is_told_without_its_secrets(api: Api) -> None:
-    api.url = "http://127.0.0.1:9"
-    live = summary.look(outputs(api))
-    assert live.unreachable
-    assert api.token not in live.unreachable
-    assert not live.healthy
-    assert not json.loads(json.dumps(dict(live.nodes)))
 
 
 # --------------------------------------------------------------------------------------------- the time

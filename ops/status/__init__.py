@@ -1,0 +1,1 @@
+"""`make status`: everything of the stack as it is now, read-only."""
