@@ -26,7 +26,7 @@ from components.machines.nspawn import layout, network, process, record
 from lab.trial import Started, Trial, trial
 
 CIDRS = {"cluster": "10.97.0.0/24", "vm": "10.97.1.0/24"}
-VMS = ("vm-1", "vm-2")
+VMS = ("vm-1", "vm-2", "vm-3", "vm-4")
 NODES = ("agent-1", "agent-2", "server-1")
 XFCC = "x-forwarded-client-cert"
 UP_SECONDS = 300
@@ -86,7 +86,22 @@ class Environment:
     def entry(self, vm: str) -> dict[str, Any]:
         """The VM's WorkloadEntry."""
         known = self.outputs["vms"][f"{self.trial.stack}-{vm}"]
-        return self.get(f"/apis/networking.istio.io/v1/namespaces/vmns/workloadentries/{known['workloadEntry']}")
+        namespace, name = known["namespace"], known["workloadEntry"]
+        return self.get(f"/apis/networking.istio.io/v1/namespaces/{namespace}/workloadentries/{name}")
+
+    def verify(self, arguments: str = "") -> dict[str, Any]:
+        """What `make verify` found, whether good or not."""
+        said = self.trial.make("verify", ARGS=f"--json {arguments}")
+        document = json.loads(said.text[said.text.index("{\n") :])
+        assert (said.code == 0) == document["passed"]
+        return document
+
+    def holds(self, arguments: str = "") -> dict[str, Any]:
+        """What `make verify` found; everything has to hold, and to have been asked for."""
+        document = self.verify(arguments)
+        findings = [finding for check in document["checks"] for finding in check["findings"]]
+        assert [finding for finding in findings if finding["verdict"] != "holds"] == []
+        return document
 
     def traffic_flows(self) -> None:
         """Pods call the VMs under their own identity, and each VM calls pods."""
@@ -130,10 +145,15 @@ class Host:
         mounts = [f"mount {line.split()[4]}" for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         rules = [f"rule {line}" for line in self._output("iptables", "-w", "-S")]
         groups = self._output("find", "/sys/fs/cgroup", "-maxdepth", "4", "-path", "*/istio-vms*", "-type", "d")
-        folders = [f"folder {path}" for top in (layout.VAR, layout.RUN) for path in [top / "", *top.glob("*")]]
+        folders = [
+            f"folder {path}" for top in (layout.VAR, layout.RUN, layout.NAMES) for path in [top / "", *top.glob("*")]
+        ]
         found = [*links, *mounts, *rules, *(f"cgroup {path}/" for path in groups), *self._existing(folders)]
         return {line for line in found if self._OURS.search(line)} | {
-            f"process {words[0]} {word}" for _, words in processes() for word in words if word.startswith("--machine=")
+            f"process {words[0]} {word}"
+            for _, words in processes()
+            for word in words
+            if word.startswith(("--machine=", "--hostsdir="))
         }
 
     def sysctls(self) -> dict[str, str]:

@@ -1,0 +1,59 @@
+"""Auto-registration: the WorkloadEntry comes and goes with the sidecar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from components.samples.proof import identities
+from components.workloads.on_vm import UNIT
+from verify.checks.health import healthy
+from verify.checks.membership import headers_told
+from verify.environment import Environment, Member
+from verify.finding import Finding, found
+from verify.waiting import until
+
+GONE_SECONDS = 90
+"""istiod's grace period of 10 s, and its sweep."""
+BACK_SECONDS = 90
+
+
+@contextmanager
+def sidecar_stopped(member: Member) -> Iterator[None]:
+    """The VM's sidecar is down within the block, and started again however that ends."""
+    member.vm.run(f"systemctl stop {UNIT}")
+    try:
+        yield
+    finally:
+        member.vm.run(f"systemctl start {UNIT}")
+
+
+def run(env: Environment) -> Iterator[Finding]:
+    """Stop one VM's sidecar, see its entry go; start it, see the same entry and the same identity return."""
+    group = env.largest_group()
+    member = group[0]
+    before = env.entry(member)
+    identity = _identity(env, member)
+    with sidecar_stopped(member):
+        took = until(f"WorkloadEntry {member.entry} gone", lambda: env.entry(member) is None, GONE_SECONDS)
+        yield found(
+            f"{member.name}: sidecar stopped → WorkloadEntry gone",
+            f"systemctl stop {UNIT}; the entry {member.entry}",
+            f"gone after {took:.1f} s",
+            before is not None,
+        )
+    took = until(f"{member.entry} back and healthy", lambda: healthy(env, member), BACK_SECONDS)
+    after = env.entry(member)
+    same = bool(before and after and after.name == before.name and after.connected_at > before.connected_at)
+    until(f"{member.name} served again", lambda: bool(headers_told(env, member)), BACK_SECONDS)
+    now = _identity(env, member)
+    yield found(
+        f"{member.name}: sidecar started → back as the same",
+        "the entry's name and connection; the identity in a call's X-Forwarded-Client-Cert",
+        f"{member.entry} healthy after {took:.1f} s as {now or 'nobody'}",
+        same and bool(now) and now == identity,
+    )
+
+
+def _identity(env: Environment, member: Member) -> str | None:
+    return identities(headers_told(env, member).get("x-forwarded-client-cert", ""))[0]
