@@ -359,9 +359,8 @@ def policies(settings: Settings, access: ClusterAccess, in_mesh: Mesh, made: Wor
         {
             "cluster": access,
             "guards": {
-                guard.namespace: {"namespace": made.namespaces[guard.namespace], "addresses": addresses}
+                guard.namespace: {"namespace": made.namespaces[guard.namespace], "addresses": made.addresses(guard)}
                 for guard in wanted.egress_guards
-                if (addresses := made.addresses(guard))
             },
         },
     )

@@ -53,6 +53,13 @@ class Registry:
                 versions |= {workload.version} if workload.version else set()
         return found
 
+    def ports(self, namespace: str, service: str) -> tuple[ServicePort, ...]:
+        """The ports of a Service that the stack makes for an app there; none where it makes none."""
+        if self.samples.enabled and (namespace, service) == (self.samples.namespace, HELLOWORLD):
+            return HELLOWORLD_PORTS
+        named = (w.ports for w in self.workloads if (w.namespace, w.service) == (namespace, service))
+        return next(named, ())
+
     def proven(self) -> list[WorkloadSettings]:
         """The workloads whose VMs are called, and call helloworld, when `up` proves traffic."""
         return [w for w in self.workloads if self.samples.enabled and w.application == "sample" and w.vms]

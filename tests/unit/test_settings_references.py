@@ -80,6 +80,8 @@ def second_workload(**changes: Any) -> dict[str, Any]:
         ("traffic.0.port", None, "traffic[0].port", "go together"),
         ("traffic.0.app", "web", "traffic[0].app", "which has helloworld;"),
         ("traffic.0.service", "helloworld", "traffic[0].service", "is a Service of the stack already"),
+        ("traffic.0.port.name", "tcp", "traffic[0].port.name", "tcp: requests are seen on ports of HTTP"),
+        ("workloads.0.ports.0.name", "tcp-app", "traffic[1].service", "tcp-app: requests are seen on ports of HTTP"),
         ("traffic.1.service", "web", "traffic[1].service", "which has external-app;"),
         ("traffic.1.versions", ["vm", "v9"], "traffic[1].versions[1]", "app external-app has versions vm"),
         ("traffic.1.versions", ["vm", "vm"], "traffic[1].versions[1]", TWICE),

@@ -9,6 +9,8 @@ from components.settings.problems import PROJECT, Problem, duplicates
 from components.settings.registry import Registry
 from components.settings.tables import TrafficSettings
 
+_HTTP = ("http", "http2", "grpc")
+
 
 def check_traffic(traffic: tuple[TrafficSettings, ...], registry: Registry) -> Iterator[Problem]:
     """Each Service is divided once, exists or is made, and every request has somewhere to go."""
@@ -21,6 +23,7 @@ def check_traffic(traffic: tuple[TrafficSettings, ...], registry: Registry) -> I
         at = f"{root}[{i}]"
         yield from check_namespace(f"{at}.namespace", wanted.namespace, registry)
         yield from _check_service(at, wanted, registry)
+        yield from _check_protocol(at, wanted, registry)
         yield from _check_versions(at, wanted, registry)
         yield from _check_routes(at, wanted)
         yield from _check_outliers(at, wanted)
@@ -39,6 +42,18 @@ def _check_service(at: str, wanted: TrafficSettings, registry: Registry) -> Iter
             )
     elif not wanted.port:
         yield from check_app(f"{at}.service", wanted.namespace, wanted.service, registry)
+
+
+def _check_protocol(at: str, wanted: TrafficSettings, registry: Registry) -> Iterator[Problem]:
+    """On any other port nothing of this would happen, without a word."""
+    ports = (wanted.port,) if wanted.port else registry.ports(wanted.namespace, wanted.service)
+    if ports and not any(port.name.split("-")[0] in _HTTP for port in ports):
+        path = f"{at}.port.name" if wanted.port else f"{at}.service"
+        yield Problem(
+            path,
+            f"{listed([port.name for port in ports])}: requests are seen on ports of HTTP and gRPC only, whose names begin with http, "
+            "http2 or grpc",
+        )
 
 
 def _check_versions(at: str, wanted: TrafficSettings, registry: Registry) -> Iterator[Problem]:
