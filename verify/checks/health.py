@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from components.machines.cloud_init import APPLICATION_UNIT
 from verify.calls import tally
+from verify.disturb import disturbed
 from verify.environment import Environment, Member
 from verify.finding import Finding, found
 from verify.waiting import until
@@ -15,14 +16,9 @@ CALLS = 40
 SECONDS = 60
 
 
-@contextmanager
-def application_stopped(member: Member) -> Iterator[None]:
-    """The VM's application is down within the block, and started again however that ends."""
-    member.vm.run(f"systemctl stop {APPLICATION_UNIT}")
-    try:
-        yield
-    finally:
-        member.vm.run(f"systemctl start {APPLICATION_UNIT}")
+def application_stopped(member: Member) -> AbstractContextManager[None]:
+    """The VM's application is down within the block."""
+    return disturbed(member, f"systemctl stop {APPLICATION_UNIT}", f"systemctl start {APPLICATION_UNIT}")
 
 
 def healthy(env: Environment, member: Member) -> bool:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from components.command_line import Failure
@@ -17,6 +16,7 @@ from components.workloads.files import TOKEN
 from components.workloads.on_vm import UNIT
 from verify.checks.health import healthy
 from verify.checks.membership import headers_told
+from verify.disturb import disturbed
 from verify.environment import Environment, Member
 from verify.finding import Finding, found, not_asked
 from verify.waiting import until
@@ -61,7 +61,8 @@ def _valid(member: Member) -> Finding:
 def _renewed_without_token(env: Environment, member: Member) -> Finding:
     """A token that is gone is as good as one that has expired: istiod gets to see neither."""
     before = _read(member)
-    with _token_aside(member):
+    back = f"[ -e {TOKEN} ] || mv {TOKEN}.aside {TOKEN}; rm -f {TOKEN}.aside"
+    with disturbed(member, f"mv {TOKEN} {TOKEN}.aside", back):
         life = member.workload.certificate_seconds
         took = until("another certificate", lambda: _read(member).serial != before.serial, life + 30, pause=1)
         after = _read(member)
@@ -120,13 +121,3 @@ def _rejoin(env: Environment, member: Member) -> tuple[float, str]:
     if ran.returncode:
         raise Failure(f"make rejoin VM={member.settings.name} failed: {said}")
     return time.monotonic() - started, said
-
-
-@contextmanager
-def _token_aside(member: Member) -> Iterator[None]:
-    """The VM has no token within the block."""
-    member.vm.run(f"mv {TOKEN} {TOKEN}.aside")
-    try:
-        yield
-    finally:
-        member.vm.run(f"[ -e {TOKEN} ] || mv {TOKEN}.aside {TOKEN}; rm -f {TOKEN}.aside")

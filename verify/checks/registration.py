@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 from components.samples.proof import identities
 from components.workloads.on_vm import UNIT
 from verify.checks.health import healthy
 from verify.checks.membership import headers_told
+from verify.disturb import disturbed
 from verify.environment import Environment, Member
 from verify.finding import Finding, found
 from verify.waiting import until
@@ -18,23 +18,13 @@ GONE_SECONDS = 90
 BACK_SECONDS = 90
 
 
-@contextmanager
-def sidecar_stopped(member: Member) -> Iterator[None]:
-    """The VM's sidecar is down within the block, and started again however that ends."""
-    member.vm.run(f"systemctl stop {UNIT}")
-    try:
-        yield
-    finally:
-        member.vm.run(f"systemctl start {UNIT}")
-
-
 def run(env: Environment) -> Iterator[Finding]:
     """Stop one VM's sidecar, see its entry go; start it, see the same entry and the same identity return."""
     group = env.largest_group()
     member = group[0]
     before = env.entry(member)
     identity = _identity(env, member)
-    with sidecar_stopped(member):
+    with disturbed(member, f"systemctl stop {UNIT}", f"systemctl start {UNIT}"):
         took = until(f"WorkloadEntry {member.entry} gone", lambda: env.entry(member) is None, GONE_SECONDS)
         yield found(
             f"{member.name}: sidecar stopped → WorkloadEntry gone",

@@ -6,11 +6,12 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from components.machines.cloud_init import FAULT_FILE
 from components.settings import TrafficSettings
 from verify.calls import tally
+from verify.disturb import disturbed
 from verify.environment import HELLO_PORT, SIDECAR, Environment, Member
 from verify.finding import Finding, found, not_asked
 from verify.waiting import until
@@ -113,14 +114,10 @@ def _resilient(env: Environment, traffic: TrafficSettings, version: str, members
     yield found(f"{member.name} is well again: it gets its share back", f"calls of {url}", f"after {took:.1f} s", True)
 
 
-@contextmanager
-def _failing(member: Member) -> Iterator[None]:
+def _failing(member: Member) -> AbstractContextManager[None]:
     """The VM's application answers 503 within the block, and is healthy to its probe all along."""
-    member.vm.run(f"mkdir -p {FAULT_FILE.rpartition('/')[0]} && touch {FAULT_FILE}")
-    try:
-        yield
-    finally:
-        member.vm.run(f"rm -f {FAULT_FILE}")
+    folder = FAULT_FILE.rpartition("/")[0]
+    return disturbed(member, f"mkdir -p {folder} && touch {FAULT_FILE}", f"rm -f {FAULT_FILE}")
 
 
 class _Endpoint:
