@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from components.command_line import Deadline
-from components.kube import ApiCluster, ApiObject, Cluster, KubeError, wait
+from components.kube import ApiCluster, Cluster, KubeError, wait
+from components.mesh.addresses import reached_at
 from ops import state
 
 STEADY_LOOKS = 3
@@ -58,12 +59,6 @@ def recorded(deployment: state.Deployment) -> list[Gateway]:
     ]
 
 
-def addresses(service: ApiObject) -> list[str]:
-    """Where a LoadBalancer Service is reached now: IP addresses or host names."""
-    ingress = service.get("status", {}).get("loadBalancer", {}).get("ingress", [])
-    return [entry.get("ip") or entry["hostname"] for entry in ingress]
-
-
 def has_moved(before: Sequence[str], now: Sequence[str]) -> bool:
     """Whether other addresses count as a move. Their order does not, and having none is no place to follow to."""
     return bool(now) and set(before) != set(now)
@@ -99,7 +94,7 @@ def moved(deployment: state.Deployment, sleep: Callable[[float], None] = time.sl
 
 def _elsewhere(cluster: Cluster, gateways: Sequence[Gateway]) -> dict[str, list[str]]:
     """The other addresses of gateways that have some, by URN."""
-    now = {gateway.urn: addresses(cluster.get(gateway.path) or {}) for gateway in gateways}
+    now = {gateway.urn: reached_at(cluster.get(gateway.path) or {}) for gateway in gateways}
     return {gateway.urn: now[gateway.urn] for gateway in gateways if has_moved(gateway.addresses, now[gateway.urn])}
 
 

@@ -83,7 +83,7 @@ class Settling:
         if service is None:
             return "there is no such Service yet"
         _check_ports(request, service)
-        addresses = [entry.get("ip") or entry["hostname"] for entry in _ingress(service)]
+        addresses = reached_at(service)
         if addresses != self.addresses:
             self.addresses, self._since = addresses, self._now()
         self.lacking = self._lacking_nodes(len(addresses))
@@ -139,8 +139,10 @@ def _check_ports(request: AddressesRequest, service: ApiObject) -> None:
         )
 
 
-def _ingress(service: ApiObject) -> list[dict[str, str]]:
-    return service.get("status", {}).get("loadBalancer", {}).get("ingress", [])
+def reached_at(service: ApiObject) -> list[str]:
+    """Where a LoadBalancer Service is reached now: IP addresses or host names."""
+    ingress = service.get("status", {}).get("loadBalancer", {}).get("ingress", [])
+    return [entry.get("ip") or entry["hostname"] for entry in ingress]
 
 
 def _host_ports(pod: ApiObject) -> Iterator[int]:

@@ -15,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 from components import ssh
 from components.command_line import Failure, Ssh
 from components.kube import ApiCluster, ApiObject, Cluster
+from components.mesh.addresses import reached_at
 from components.workloads import certificate
 from components.workloads.vm import Vm
 from ops import gateways, machines, members, state
@@ -125,7 +126,7 @@ def _gateways(recorded: Sequence[gateways.Gateway], services: Sequence[ApiObject
     def of(gateway: gateways.Gateway) -> Gateway:
         service = found.get((gateway.namespace, gateway.service), {"spec": {}})
         ports = {port.get("name", ""): port["port"] for port in service["spec"].get("ports", [])}
-        return Gateway(gateway.service, gateways.addresses(service), ports, gateway.addresses)
+        return Gateway(gateway.service, reached_at(service), ports, gateway.addresses)
 
     return [of(gateway) for gateway in recorded]
 

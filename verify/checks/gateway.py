@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from components.mesh.addresses import reached_at
 from components.mesh.control_plane import NAMESPACE
 from components.workloads.files import CLUSTER_ENV
 from verify.environment import Environment
@@ -15,7 +16,7 @@ SERVICE = "istio-eastwestgateway"
 def run(env: Environment) -> Iterator[Finding]:
     """Each VM's files and its open connection lead to where the gateway's Service is now."""
     service = env.service(NAMESPACE, SERVICE)
-    addresses = {entry.get("ip") or entry["hostname"] for entry in service["status"]["loadBalancer"].get("ingress", [])}
+    addresses = set(reached_at(service))
     port = next(port["port"] for port in service["spec"]["ports"] if port["name"] == "tls-istiod")
     istiod = f"istiod-{env.settings.mesh.revision}.{NAMESPACE}.svc"
     for member in env.members:
