@@ -92,7 +92,7 @@ class Environment:
     def verify(self, arguments: str = "") -> dict[str, Any]:
         """What `make verify` found, whether good or not."""
         said = self.trial.make("verify", ARGS=f"--json {arguments}")
-        document = json.loads(said.text[said.text.index("{\n") :])
+        document, _ = json.JSONDecoder().raw_decode(said.text[said.text.index("{\n") :])
         assert (said.code == 0) == document["passed"]
         return document
 
