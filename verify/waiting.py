@@ -16,6 +16,6 @@ def until(what: str, there: Callable[[], bool], seconds: float, pause: float = 0
         Failure: it was not in time.
     """
     started = time.monotonic()
-    if wait(lambda: None if there() else what, Deadline(seconds), pause=pause):
+    if wait(lambda: None if there() else what, Deadline(seconds), time.sleep, pause):
         raise Failure(f"not within {seconds:.0f} s: {what}")
     return time.monotonic() - started

@@ -41,6 +41,7 @@ def run(env: Environment) -> Iterator[Finding]:
         end = Deadline(SECONDS)
         request = _request(env, namespace, url)
         while bool(request.line) != wanted and not end.passed:
+            time.sleep(1)
             request = _request(env, namespace, url)
         yield found(
             f"{request.answer.instance or url}: {'logs' if wanted else 'does not log'} the request it served",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shlex
+import re
 import socket
 import subprocess
 import threading
@@ -179,10 +179,29 @@ def test_one_curl_makes_every_call_of_a_service() -> None:
     run(cluster, vm)
     (command,) = cluster.commands
     assert command[-1] == "http://app.vmns.svc:8000/headers?call=[1-20]"
-    assert [shlex.split(script)[-1] for script in vm.scripts] == [
-        "http://helloworld.sample.svc:5000/hello?call=[1-20]",
-        "http://helloworld.sample.svc:5000/headers?call=[1-20]",
+    assert [re.findall(r"http://[^')]+", script) for script in vm.scripts] == [
+        ["http://helloworld.sample.svc:5000/hello?call=[1-2]"],
+        ["http://helloworld.sample.svc:5000/headers?call=[1-2]"],
     ]
+
+
+def test_a_vm_calls_over_many_connections() -> None:
+    """As through a gateway each connection leads to one endpoint for good."""
+    with serving() as url:
+        script = proof._side_by_side(proof._curl(f"{url}/hello", 2))
+        ran = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    answers = Response.parse_all(ran.stdout)
+    assert sorted(answer.body for answer in answers) == sorted(["/hello?call=1", "/hello?call=2"] * proof.STREAMS)
+    assert ran.returncode == 0
+
+
+def test_a_vm_whose_call_fails_says_why() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    script = proof._side_by_side(proof._curl(url, 2))
+    ran = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 7
+    assert "Failed to connect" in ran.stderr
 
 
 def test_real_curl_prints_what_is_read() -> None:

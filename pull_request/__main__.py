@@ -1,0 +1,99 @@
+"""`python -m pull_request comment|preview|stacks`: what a pull request changes, for its readers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from components.command_line import Failure
+from ops import workspace
+from ops.errors import OpsError
+from pull_request import comment, preview, run
+from pull_request.stacks import touched
+
+
+def main() -> int:
+    """0 when all is well, 1 when a preview failed or a stack has drifted, 2 for wrong arguments."""
+    arguments = _parse()
+    try:
+        return arguments.verb(arguments)
+    except (OpsError, Failure) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.code if isinstance(error, OpsError) else 1
+
+
+def _comment(arguments: argparse.Namespace) -> int:
+    """Turn what `pulumi preview --json` printed, on stdin, into the comment."""
+    seen = preview.read(sys.stdin.buffer.read())
+    _write(arguments, comment.render(arguments.stack, seen, drift=arguments.drift))
+    return 0
+
+
+def _preview(arguments: argparse.Namespace) -> int:
+    """Preview the stack that STACK names, and write the comment, also when that fails."""
+    name, _ = workspace.choose_stack()
+    workspace.get_tools(name, machines=False)
+    seen, well = run.preview(workspace.Stack.open(name), drift=arguments.drift)
+    _write(arguments, comment.render(name, seen, drift=arguments.drift))
+    return 0 if well else 1
+
+
+def _stacks(arguments: argparse.Namespace) -> int:
+    """Print the stacks that changed files can touch, one a line; the files come on stdin, one a line."""
+    drivers = {name: _driver(file) for name, file in workspace.stack_files().items()}
+    names = sorted(drivers) if arguments.all else touched(sys.stdin.read().splitlines(), drivers)
+    print(json.dumps(names) if arguments.json else "\n".join(names))
+    return 0
+
+
+def _driver(file: Path) -> str:
+    config = (yaml.safe_load(file.read_text()) or {}).get("config") or {}
+    return (config.get(f"{workspace.PROJECT}:machines") or {}).get("driver", "")
+
+
+def _write(arguments: argparse.Namespace, text: str) -> None:
+    if arguments.output:
+        arguments.output.write_text(text)
+    else:
+        sys.stdout.write(text)
+
+
+def _stack_name(text: str) -> str:
+    if not re.fullmatch(r"[\w.-]+", text):
+        raise argparse.ArgumentTypeError("letters, digits, - _ and . make a stack's name")
+    return text
+
+
+def _parse() -> argparse.Namespace:
+    """The command line, and with it what `make … ARGS=` gave, which no shell has touched."""
+    rendering = argparse.ArgumentParser(add_help=False)
+    rendering.add_argument("--drift", action="store_true", help="about what was changed behind Pulumi's back")
+    rendering.add_argument("--output", type=Path, metavar="FILE", help="where the comment goes, else stdout")
+    parser = argparse.ArgumentParser(prog="python -m pull_request", description=__doc__)
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    def add(name: str, verb: Callable[[argparse.Namespace], int], *parents: argparse.ArgumentParser) -> Any:
+        made = verbs.add_parser(name, help=verb.__doc__, description=verb.__doc__, parents=parents)
+        made.set_defaults(verb=verb)
+        return made
+
+    of_text = add("comment", _comment, rendering)
+    of_text.add_argument("--stack", type=_stack_name, required=True, help="whose preview it is")
+    add("preview", _preview, rendering)
+    stacks = add("stacks", _stacks)
+    stacks.add_argument("--all", action="store_true", help="every stack, whatever has changed; stdin is not read")
+    stacks.add_argument("--json", action="store_true", help="as a JSON list")
+    return parser.parse_args([*sys.argv[1:], *shlex.split(os.environ.get("ARGS", ""))])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""The one comment that a pull request has for a stack: what `up` would change in it, what is lost by that first."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from lab.plugins.values import Secret, Unknown
+from pull_request.changes import ABSENT, MASKED, Change, changes, safe
+from pull_request.markdown import block, code, fitting, folded, row, size
+from pull_request.preview import ACTIONS, Action, Diagnostic, Preview, Step
+
+MAXIMUM_BYTES = 65_000
+"""GitHub takes 65,536 characters."""
+WARNING_BYTES, DIAGNOSTIC_BYTES, TABLE_BYTES = 4_000, 8_000, 24_000
+"""What a part may take at most; the full diff gets what is left."""
+FOLD_ROWS = 20
+"""A longer table is folded."""
+CELL_CHANGES = 4
+"""How many properties a row names."""
+SHORT = 30
+"""A value that long is shown in the table."""
+
+_DONE: dict[Action, str] = {"delete": "deleted", "replace": "replaced", "update": "updated", "create": "created"}
+_LOST: Sequence[tuple[str, str, str]] = (
+    (
+        "istio-vms:machines:Machine$command:local:Command",
+        r".*-machine",
+        "a machine with all that is on its disk (a host of driver `existing` stays)",
+    ),
+    ("command:remote:Command", r".*-server-\d+-k3s", "a server of the cluster with what it keeps of Kubernetes' state"),
+    (
+        "kubernetes:helm.sh/v3:Release",
+        r"istio-base",
+        "the definitions of Istio's objects, and with them every such object",
+    ),
+    ("kubernetes:helm.sh/v3:Release", r"istiod-.*", "the control plane of every sidecar that has this revision"),
+)
+"""End of the resource's types, its name, and what goes with it: nothing of it comes back by itself."""
+# What says nothing about the change; ops.engine leaves the same out.
+_NOISE = re.compile(
+    r"warning: using pulumi-resource-[\w-]+ from \$PATH at .*|error: (an unhandled error occurred: program exited|preview failed).*",
+    re.DOTALL,
+)
+
+
+def marker(stack: str, *, drift: bool = False) -> str:
+    """The comment's first line, by which it is found again."""
+    return f"<!-- istio-vms {'drift' if drift else 'preview'}: {stack} -->"
+
+
+def render(stack: str, preview: Preview, *, drift: bool = False) -> str:
+    """The comment as Markdown, within GitHub's limit.
+
+    Args:
+        stack: the stack's name.
+        preview: what Pulumi printed.
+        drift: whether it is about what was changed behind Pulumi's back (`--refresh`), and not about a pull request.
+    """
+    steps = [step for action in ACTIONS for step in preview.having(action)]
+    what = {id(step): changes(step) for step in steps}
+    lines = [marker(stack, drift=drift), f"### {_headline(stack, preview, drift)}", ""]
+    lines += [*_said(preview), *_warnings(steps)]
+    if steps and not (drift and preview.new):
+        lines += _table([_row(step, what[id(step)]) for step in steps])
+        lines += _diff([line for step in steps for line in _difference(step, what[id(step)])], size(lines))
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _headline(stack: str, preview: Preview, drift: bool) -> str:
+    name = f"Stack {code(stack)}"
+    counts = ", ".join(f"{len(steps)} to {action}" for action in ACTIONS if (steps := preview.having(action)))
+    same = f"; {same} unchanged" if (same := preview.change_summary.get("same")) else ""
+    if preview.failed:
+        return f"{name} could not be {'looked at' if drift else 'previewed'}"
+    if drift and preview.new:
+        return f"{name} is not up: nothing can have drifted"
+    if not counts:
+        return f"{name} has not drifted" if drift else f"{name}: no changes"
+    if drift:
+        return f"{name} has drifted; to put it right: {counts}{same}"
+    return f"{name}{' is not up yet' if preview.new else ''}: {counts}{same}"
+
+
+def _said(preview: Preview) -> list[str]:
+    """Errors, and warnings after them."""
+    lines = ["> [!WARNING]", "> The engine says that the state may be corrupt.", ""] if preview.maybe_corrupt else []
+    errors, warnings = (_texts(preview.diagnostics, severity) for severity in ("error", "warning"))
+    if preview.failed:
+        lines += [*(errors or block(["no reason was given; the log may have more"])), ""]
+    return lines + (folded("Warnings", warnings) if warnings else [])
+
+
+def _texts(diagnostics: Iterable[Diagnostic], severity: str) -> list[str]:
+    """What was said, each thing once, as a block; empty for nothing."""
+    said = dict.fromkeys(_text(one) for one in diagnostics if one.severity == severity)
+    lines = [line for text in said if not _NOISE.fullmatch(text) for line in text.splitlines()]
+    kept = fitting(lines, DIAGNOSTIC_BYTES)
+    return block([*kept, *(["…"] if len(kept) < len(lines) else [])]) if lines else []
+
+
+def _text(diagnostic: Diagnostic) -> str:
+    name = f"{diagnostic.urn.rsplit('::', 1)[-1]}: " if diagnostic.urn else ""
+    return name + safe((diagnostic.prefix + diagnostic.message).strip())
+
+
+def _warnings(steps: Iterable[Step]) -> list[str]:
+    """What is lost for good, above everything else."""
+    lost = [
+        f"> - {code(step.name)} is **{_DONE[step.action]}**: {loss}"
+        for step in steps
+        if step.action in ("delete", "replace")
+        for types, name, loss in _LOST
+        if "$".join(step.types).endswith(types) and re.fullmatch(name, step.name)
+    ]
+    if not lost:
+        return []
+    kept = fitting(lost, WARNING_BYTES)
+    more = [f"> - and {len(lost) - len(kept)} more"] if len(kept) < len(lost) else []
+    return ["> [!CAUTION]", "> What goes does not come back:", *kept, *more, ""]
+
+
+def _row(step: Step, what: Sequence[Change]) -> str:
+    assert step.action
+    return row([step.action, code(step.types[-1]), code(step.name), _cell(step, what)])
+
+
+def _cell(step: Step, what: Sequence[Change]) -> str:
+    if step.action in ("create", "delete"):
+        return ""
+    named = [_short(change) for change in what[:CELL_CHANGES]] or [code(reason) for reason in step.diff_reasons]
+    if len(what) > CELL_CHANGES:
+        named.append(f"{len(what) - CELL_CHANGES} more")
+    return ", ".join(named) or ("together with what it depends on" if step.action == "replace" else "")
+
+
+def _short(change: Change) -> str:
+    replaces = " (replaces)" if change.replaces else ""
+    values = [_shown(value) for value in (change.old, change.new)]
+    if MASKED in values or not all(0 < len(value) <= SHORT for value in values):
+        return f"{code(change.path)}{replaces}"
+    return f"{code(change.path)}: {code(values[0])} → {code(values[1])}{replaces}"
+
+
+def _table(rows: Sequence[str]) -> list[str]:
+    kept = fitting(rows, TABLE_BYTES)
+    lines = [row(["", "type", "name", "what changes"]), row(["---"] * 4), *kept]
+    if len(kept) < len(rows):
+        lines += ["", f"{len(rows) - len(kept)} more are not shown: a comment has no room for them."]
+    return folded(f"{len(rows)} resources", lines) if len(rows) > FOLD_ROWS else [*lines, ""]
+
+
+def _difference(step: Step, what: Sequence[Change]) -> Iterator[str]:
+    """A step in the full diff."""
+    yield f"@@ {step.action} {step.types[-1]} {step.name} @@"
+    for change in what:
+        old, new = _shown(change.old), _shown(change.new)
+        if old == new:
+            yield f"!   {change.path}: {new}"
+            continue
+        if change.old is not ABSENT:
+            yield f"-   {change.path}: {old}"
+        if change.new is not ABSENT:
+            yield f"+   {change.path}: {new}"
+
+
+def _diff(lines: Sequence[str], used: int) -> list[str]:
+    whole = folded("Full diff", block(lines, "diff"))
+    if used + size(whole) <= MAXIMUM_BYTES:
+        return whole
+    note = f"cut: a comment has no room for more; `make preview` shows all {len(lines)} lines"
+    # A block's lines are as long as they come out of it, its fence is as long as its longest run of backticks.
+    inside = block(lines, "diff")
+    room = MAXIMUM_BYTES - used - size(folded("Full diff", [inside[0], inside[-1], "", note]))
+    return folded("Full diff", [inside[0], *fitting(inside[1:-1], room), inside[-1], "", note])
+
+
+def _shown(value: Any) -> str:
+    """A value as text: JSON, but for what is secret or not known yet. Empty for none."""
+    if value is ABSENT:
+        return ""
+    if isinstance(value, Secret):
+        return MASKED
+    if isinstance(value, Unknown):
+        return "(known after up)"
+    return json.dumps(value, ensure_ascii=False, default=_shown)
