@@ -20,7 +20,7 @@ from ops.errors import Interrupted, OpsError
 from ops.workspace import Stack, choose_stack
 from verify.checks import CHECKS, Check
 from verify.environment import Environment
-from verify.finding import Finding, Verdict
+from verify.finding import Finding, Verdict, not_asked
 from verify.report import Result, as_document, show
 
 LOG_COLUMNS = 160
@@ -75,6 +75,8 @@ def _parse() -> argparse.Namespace:
         for name, check in known.items()
         if (not arguments.only or name in arguments.only) and not (arguments.calm and check.disturbs)
     ]
+    if arguments.only and not arguments.checks:
+        parser.error(f"--calm leaves nothing of --only {','.join(arguments.only)}")
     return arguments
 
 
@@ -95,6 +97,8 @@ def _run(check: Check, env: Environment) -> Result:
         findings.extend(check.run(env))
     except (Failure, SshError) as error:
         findings.append(Finding(check.title, "the check could not be carried through", str(error), Verdict.FAILS))
+    if not findings:
+        findings.append(not_asked(check.title, "a VM with the sample application (workloads[].application)"))
     result = Result(check, findings, time.monotonic() - started)
     mark = "[green]holds[/]" if result.passed else "[red]FAILS[/]"
     errors.print(f"{check.name:15}{mark}  {result.seconds:5.1f} s  {escape(check.title)}", highlight=False)

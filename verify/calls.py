@@ -53,8 +53,8 @@ class Answer:
 
     @property
     def ok(self) -> bool:
-        """Answered with 200."""
-        return self.status == 200
+        """Answered with 200, to the end."""
+        return self.status == 200 and self.exit_code == 0
 
     @property
     def version(self) -> str:
@@ -70,7 +70,7 @@ class Answer:
 
     def __str__(self) -> str:
         """The status, or what went wrong."""
-        return str(self.status) if self.status else self.error or f"curl ended with {self.exit_code}"
+        return self.error or f"curl ended with {self.exit_code}" if self.exit_code else str(self.status)
 
 
 class Caller(Protocol):

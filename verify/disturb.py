@@ -19,13 +19,13 @@ def disturbed(member: Member, do: str, undo: str) -> Iterator[None]:
 
     Args:
         member: the VM.
-        do: shell, as root.
+        do: one shell command, or several joined by `&&`, as root.
         undo: shell that may run more than once.
     """
     forget = f"systemctl stop {TIMER}.timer 2>/dev/null || true"
-    later = f"systemd-run --quiet --unit={TIMER} --on-active={SECONDS} bash -c {shlex.quote(undo)}"
-    member.vm.run(f"{forget}; {later}; {do}")
+    later = f"systemd-run --quiet --collect --unit={TIMER} --on-active={SECONDS} bash -c {shlex.quote(undo)}"
     try:
+        member.vm.run(f"{forget}; {later} && {do}")
         yield
     finally:
         member.vm.run(f"{undo}; {forget}")

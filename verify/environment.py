@@ -13,7 +13,7 @@ from typing import Any, Self
 from components import settings as stack_settings
 from components.command_line import Failure, Ssh
 from components.kube import ApiCluster, ApiObject, Cluster
-from components.settings import Settings, VmSettings, WorkloadSettings
+from components.settings import Settings, SettingsError, VmSettings, WorkloadSettings
 from components.workloads import entry
 from components.workloads.vm import Vm
 from verify.calls import PodCaller, VmCaller
@@ -81,12 +81,18 @@ class Environment:
         """Read a stack's outputs.
 
         Raises:
-            Failure: they do not say with which settings the stack was brought up.
+            Failure: they do not say with which settings the stack was brought up, or not in a way that is understood.
         """
         if "settings" not in outputs:
             raise Failure(f"stack {stack} does not say what it promises; `make up STACK={stack}` brings it up to date")
         raw = {key: json.dumps(value) for key, value in outputs["settings"].items()}
-        environment = cls(stack, outputs, ApiCluster(outputs["kubeconfig"]), stack_settings.parse(stack, raw))
+        try:
+            settings = stack_settings.parse(stack, raw)
+        except SettingsError as error:
+            raise Failure(
+                f"stack {stack} was brought up by another version; `make up STACK={stack}` first: {error}"
+            ) from None
+        environment = cls(stack, outputs, ApiCluster(outputs["kubeconfig"]), settings)
         environment.members = [
             environment._member(workload, vm)
             for workload in environment.settings.workloads

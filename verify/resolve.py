@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 SECONDS = 5
+PORT = 53
 TYPE_A, CLASS_IN = 1, 1
 
 
@@ -57,7 +58,7 @@ def resolve(name: str) -> list[str]:
     number = secrets.randbits(16)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         asking.settimeout(SECONDS)
-        asking.connect((server(), 53))
+        asking.connect((server(), PORT))
         asking.send(query(number, name))
         return sorted(addresses(asking.recv(4096)))
 

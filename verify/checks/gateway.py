@@ -23,7 +23,7 @@ def run(env: Environment) -> Iterator[Finding]:
         said = member.vm.run(
             f"grep ' {istiod}$' /etc/hosts | cut -d' ' -f1; grep ^CA_ADDR {CLUSTER_ENV}; ss -Htn state established"
         ).splitlines()
-        name, ca, *sockets = said or ["", ""]
+        name, ca, *sockets = *said, "", ""
         peers = {words[-1] for line in sockets if (words := line.split())}
         connected = sorted(peer for peer in peers if peer in {f"{address}:{port}" for address in addresses})
         yield found(

@@ -16,10 +16,8 @@ SECONDS = 3
 
 def run(env: Environment) -> Iterator[Finding]:
     """Past its sidecar a VM reaches a pod's address or not; its sidecar's endpoints for helloworld are pods or the gateway."""
-    pods = {
-        str(pod["status"]["podIP"]): str(pod["metadata"]["name"]) for pod in env.pods(env.samples, "app=helloworld")
-    }
-    pod = next(iter(pods))
+    pod = str(env.pod(env.samples, "app=helloworld")["status"]["podIP"])
+    pods = {str(pod["status"]["podIP"]) for pod in env.pods(env.samples, "app=helloworld")}
     for member in env.members:
         direct = env.single_network(member)
         answer = member.uncaptured.call(f"http://{pod}:{HELLO_PORT}/hello", seconds=SECONDS)[0]

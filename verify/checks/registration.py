@@ -34,7 +34,7 @@ def run(env: Environment) -> Iterator[Finding]:
         )
     took = until(f"{member.entry} back and healthy", lambda: healthy(env, member), BACK_SECONDS)
     after = env.entry(member)
-    same = bool(before and after and after.name == before.name and after.connected_at > before.connected_at)
+    same = bool(before and after and after.connected_at > before.connected_at)
     until(f"{member.name} served again", lambda: bool(headers_told(env, member)), BACK_SECONDS)
     now = _identity(env, member)
     yield found(

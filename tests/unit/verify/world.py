@@ -10,22 +10,38 @@ import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from components.command_line import Failure
 from components.kube import ApiObject, Ran
+from components.machines.cloud_init import APPLICATION_UNIT, FAULT_FILE
 from components.settings import parse
-from components.workloads import certificate
+from components.workloads.certificate import Certificate
+from components.workloads.files import TOKEN
+from components.workloads.on_vm import UNIT
 from tests.unit.test_settings import LAB
-from verify.environment import Environment, Member
+from verify.checks.telemetry import LOG
+from verify.disturb import TIMER
+from verify.environment import SIDECAR, Environment, Member
 
-VMS = {"vm-1": "10.89.0.15", "vm-2": "10.89.1.11", "vm-3": "10.89.1.12", "vm-4": "10.89.0.12"}
+VMS = {"lab-vm-1": "10.89.0.15", "lab-vm-2": "10.89.1.11", "lab-vm-3": "10.89.1.12", "lab-vm-4": "10.89.0.12"}
 NODES = {"lab-server-1": "10.89.0.11", "lab-agent-1": "10.89.0.13", "lab-agent-2": "10.89.0.14"}
+EXTERNAL = ("lab-vm-1", "lab-vm-2", "lab-vm-3")
+HELLO_VM = "lab-vm-4"
 PODS = {"helloworld-v1-a": "10.42.0.4", "helloworld-v2-b": "10.42.1.4"}
-CLUSTER_IPS = {"istiod-1-32-alpha": "10.43.0.1", "helloworld": "10.43.0.2", "external-app": "10.43.0.3"}
+CLIENTS = {"sample": ("curl", "stranger"), "sample-guarded": ("curl", "plain"), "sample-outside": ("plain",)}
+SERVICES = {
+    "istiod-1-32-alpha.istio-system.svc": "10.43.0.1",
+    "helloworld.sample.svc": "10.43.0.2",
+    "external-app.vmns.svc": "10.43.0.3",
+}
 GATEWAY_PORT = 15013
-RECORD, FIELD = "\x1e", "\x1f"
 EJECTED_AFTER = 3
+SWEEP_SECONDS = 10
+CERTIFICATE_SECONDS = 60
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+RECORD, FIELD = "\x1e", "\x1f"
 
 
 @dataclass
@@ -54,35 +70,66 @@ RESET = Reply(0, exit_code=56)
 REJECTED = Reply(0, exit_code=7, connected=False)
 TIMED_OUT = Reply(0, exit_code=28, connected=False)
 FORBIDDEN = Reply(403, "RBAC: access denied")
+UNREACHABLE = Reply(503, "upstream connect error")
+
+
+def hello(instance: str) -> Reply:
+    """What helloworld answers, on a VM or in a pod."""
+    on_vm = instance in VMS
+    version = "vm" if on_vm else instance.split("-")[1]
+    return Reply(200, f"Hello version: {version}, instance: {instance}\n", instance if on_vm else "")
+
+
+def account(vm: str) -> str:
+    """The SPIFFE ID that a VM should have."""
+    return "spiffe://cluster.local/ns/" + ("sample/sa/helloworld-vm" if vm == HELLO_VM else "vmns/sa/external-app")
 
 
 @dataclass
 class World:
-    """The mesh. `broken` overrules replies; the other fields are its state."""
+    """The mesh. The first fields can be broken, the second are what checks do to it; `broken` says how calls end, or who answers them."""
 
-    broken: Callable[[Call], Reply | None] = lambda call: None
-    now: float = 0.0
-    stopped: set[str] = field(default_factory=set)
-    sidecar_off: dict[str, float] = field(default_factory=dict)
-    failing: set[str] = field(default_factory=set)
-    fault_errors: dict[str, int] = field(default_factory=dict)
-    no_token: set[str] = field(default_factory=set)
-    serial: int = 1
-    renewed_at: float = 0.0
-    rejoined: list[str] = field(default_factory=list)
-    not_connected: set[str] = field(default_factory=set)
-    words_logged: list[str] = field(default_factory=list)
-    logs_lines: bool = True
+    broken: Callable[[Call], Reply | str | None] = lambda call: None
     names: dict[str, list[str]] = field(default_factory=dict)
     endpoints: dict[str, list[str]] = field(default_factory=dict)
     hosts: dict[str, str] = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=dict)
+    peers: dict[str, str] = field(default_factory=dict)
+    not_connected: set[str] = field(default_factory=set)
+    unwell: set[str] = field(default_factory=set)
+    flaws: dict[str, str] = field(default_factory=dict)
+    identities: dict[str, str] = field(default_factory=dict)
+    identity_on_return: str | None = None
+    boot_on_rejoin: str = "boot-1"
+    rejoin_code: int = 0
+    logging: Callable[[str], bool] = lambda instance: True
+    probes: bool = True
+    probe_seconds: float = 0
+    spares: bool = True
+    sweeps: bool = True
     retries: bool = True
     ejects: bool = True
-    probes: bool = True
-    sweeps: bool = True
+    restarts: bool = True
     renews: bool = True
     lapses: bool = True
-    scripts: list[tuple[str, str]] = field(default_factory=list)
+    pods_return: bool = True
+    breaks_off_at: int = 0
+
+    steps: int = 0
+    now: float = 0.0
+    boot: str = "boot-1"
+    stopped: dict[str, float] = field(default_factory=dict)
+    sidecar_off: dict[str, float] = field(default_factory=dict)
+    failing: set[str] = field(default_factory=set)
+    errors: dict[str, int] = field(default_factory=dict)
+    no_token: set[str] = field(default_factory=set)
+    timers: dict[str, str] = field(default_factory=dict)
+    pods: dict[str, str] = field(default_factory=lambda: dict(PODS))
+    connected_at: dict[str, float] = field(default_factory=dict)
+    renewed_at: float = 0.0
+    serial: int = 1
+    log: list[tuple[str, str]] = field(default_factory=list)
+    rejoined: list[str] = field(default_factory=list)
 
     def environment(self, change: Callable[[dict[str, Any]], Any] = lambda tables: None) -> Environment:
         """The stack that is up, with the lab's settings or changed ones."""
@@ -90,27 +137,68 @@ class World:
         change(tables)
         settings = parse("lab", {key: json.dumps(value) for key, value in tables.items()})
         outputs = {
-            "machines": {name: {"address": address} for name, address in self.machines().items()},
+            "machines": {name: {"address": address} for name, address in (NODES | VMS).items()},
             "gateways": {"eastWest": {"addresses": list(NODES.values()), "ports": {"tls": 15443}}},
         }
         env = Environment("lab", outputs, FakeCluster(self), settings)
         for workload in settings.workloads:
             for vm in workload.vms:
-                spiffe = f"spiffe://cluster.local/ns/{workload.namespace}/sa/{workload.service_account}"
-                shell: Any = FakeVm(self, f"lab-{vm.name}")
-                name, address = f"lab-{vm.name}", VMS[vm.name]
-                env.members.append(Member(name, address, workload, vm, f"entry-{vm.name}", spiffe, shell))
+                name = f"lab-{vm.name}"
+                shell: Any = FakeVm(self, name)
+                env.members.append(Member(name, VMS[name], workload, vm, f"entry-of-{name}", account(name), shell))
         return env
 
-    @staticmethod
-    def machines() -> dict[str, str]:
-        return NODES | {f"lab-{name}": address for name, address in VMS.items()}
+    def step(self) -> None:
+        """Something is asked or answered; at the step given, the connection is lost instead."""
+        self.steps += 1
+        if self.steps == self.breaks_off_at:
+            raise Failure("the connection was lost")
+
+    def left_alone(self) -> bool:
+        """Whether nothing that a check may stop is stopped, and no VM has a timer left."""
+        disturbed = self.stopped or self.sidecar_off or self.failing or self.no_token or self.not_connected
+        return not disturbed and not self.timers
+
+    def well(self, vm: str) -> bool:
+        """What a VM's probe has found."""
+        stopped = self.stopped.get(vm)
+        found = stopped is not None and self.probes and self.now - stopped >= self.probe_seconds
+        return not found and vm not in self.unwell
+
+    def identity(self, vm: str) -> str:
+        """Whose certificate the VM has."""
+        return self.identities.get(vm, account(vm))
+
+    def returned(self, vm: str) -> None:
+        """A VM's sidecar connects."""
+        self.connected_at[vm] = self.now
+        if self.identity_on_return:
+            self.identities[vm] = self.identity_on_return
+
+    def rejoin(self, vm: str) -> int:
+        """What `make rejoin` does; its exit code."""
+        self.rejoined.append(vm)
+        for gone in (self.not_connected, self.no_token):
+            gone.discard(vm)
+        self.sidecar_off.pop(vm, None)
+        self.renewed_at, self.serial, self.boot = self.now, self.serial + 1, self.boot_on_rejoin
+        self.returned(vm)
+        return self.rejoin_code
+
+    def certificate(self, vm: str) -> Certificate:
+        """The certificate a VM has: renewed at half of its life while the sidecar runs."""
+        on = vm not in self.sidecar_off and vm not in self.not_connected
+        if on and self.renews and self.now - self.renewed_at > CERTIFICATE_SECONDS / 2:
+            self.renewed_at, self.serial = self.now, self.serial + 1
+        begin = EPOCH + timedelta(seconds=self.renewed_at)
+        return Certificate(self.serial, begin, begin + timedelta(seconds=CERTIFICATE_SECONDS), self.identity(vm))
 
     # ------------------------------------------------------------------ calls
 
     def reply(self, call: Call) -> Reply:
         """What happens to a call: broken first, then the mesh's own rules."""
-        return self.broken(call) or self._ruled(call)
+        ends = self.broken(call)
+        return self._served(call, ends) if isinstance(ends, str) else ends or self._ruled(call)
 
     def _ruled(self, call: Call) -> Reply:
         service = call.host.split(".")[0]
@@ -119,54 +207,54 @@ class World:
         if call.source == "sample/stranger":
             return FORBIDDEN
         if call.source.startswith("sample-guarded/") and service == "external-app":
-            return Reply(503, "upstream connect error")
-        if service == "helloworld-shift" and call.source in ("lab-vm-1", "lab-vm-2", "lab-vm-3"):
+            return UNREACHABLE
+        if call.source in EXTERNAL and service == "helloworld-shift":
             return Reply(503)
-        return self._served(call, service)
+        return self._served(call, self._choose(call, service))
 
     def _past_service(self, call: Call) -> Reply:
-        if call.source.startswith("sample-guarded/plain"):
-            return REJECTED if call.host in VMS.values() else RESET
-        if call.source.startswith("uncaptured/"):
-            return RESET if call.source.endswith("vm-4") else TIMED_OUT
+        """Plaintext to an address: reset by a sidecar, unless no packet gets there."""
+        if call.source == "sample-guarded/plain" and call.host in VMS.values():
+            return REJECTED
+        if call.source.startswith("uncaptured/") and not call.source.endswith(HELLO_VM):
+            return TIMED_OUT
         return RESET
 
-    def _served(self, call: Call, service: str) -> Reply:
+    def _choose(self, call: Call, service: str) -> str:
         if service == "external-app":
-            chosen = self._vm([name for name in VMS if name != "vm-4"], call.number)
-        elif service == "helloworld-shift":
+            return self._one_of(EXTERNAL, call.number)
+        if service == "helloworld-shift":
             to_vm = call.headers.get("x-version") == "vm" or call.number % 10 == 0
-            chosen = "lab-vm-4" if to_vm else "helloworld-v1-a"
-        else:
-            known = [*PODS, *(f"lab-{n}" for n in ["vm-4"] if f"lab-{n}" not in self.stopped)]
-            chosen = known[call.number % len(known)]
-        return self._from(call, chosen)
+            return HELLO_VM if to_vm else "helloworld-v1-a"
+        return self._one_of((*self.pods, HELLO_VM), call.number)
 
-    def _vm(self, names: Sequence[str], number: int) -> str:
-        usable = [f"lab-{n}" for n in names if f"lab-{n}" not in self.stopped or not self.probes]
+    def _one_of(self, instances: Sequence[str], number: int) -> str:
+        """In turn, sparing those that are not well; a retry goes to the next one."""
+        usable = [name for name in instances if self.well(name) or not self.spares]
         chosen = usable[number % len(usable)]
         if chosen in self.failing:
-            ejected = self.ejects and self.fault_errors.get(chosen, 0) >= EJECTED_AFTER
+            ejected = self.ejects and self.errors.get(chosen, 0) >= EJECTED_AFTER
             if not ejected:
-                self.fault_errors[chosen] = self.fault_errors.get(chosen, 0) + 1
+                self.errors[chosen] = self.errors.get(chosen, 0) + 1
             if ejected or self.retries:
                 usable.remove(chosen)
                 return usable[number % len(usable)]
         return chosen
 
-    def _from(self, call: Call, instance: str) -> Reply:
+    def _served(self, call: Call, instance: str) -> Reply:
+        if instance in self.stopped:
+            return UNREACHABLE
         if instance in self.failing:
-            return Reply(503, "fault\n", instance)
+            return Reply(503, "made to fail\n", instance)
         if call.path.startswith("/headers"):
-            account = "sample/sa/helloworld-vm" if instance == "lab-vm-4" else "vmns/sa/external-app"
-            by, uri = (f"spiffe://cluster.local/ns/{who}" for who in (account, "sample/sa/curl"))
-            told = {"x-forwarded-client-cert": f"By={by};Hash=0;URI={uri}"}
+            if instance not in VMS:
+                return Reply(404)
+            caller = "spiffe://cluster.local/ns/sample/sa/curl"
+            told = {"x-forwarded-client-cert": f"By={self.identity(instance)};Hash=0;URI={caller}"}
             return Reply(200, json.dumps(told) + "\n", instance)
-        if "verify-" in call.path and self.logs_lines:
-            self.words_logged.append(call.path.partition("?")[2])
-        version = "vm" if "vm" in instance else instance.split("-")[1]
-        header = instance if "vm" in instance else ""
-        return Reply(200, f"Hello version: {version}, instance: {instance}\n", header)
+        if "verify-" in call.path and self.logging(instance):
+            self.log.append((instance, call.path.partition("?")[2]))
+        return hello(instance)
 
     def curl(self, source: str, words: Sequence[str]) -> str:
         """What curl prints for these words, as `verify.calls.command` makes them."""
@@ -178,6 +266,10 @@ class World:
         host, _, path = plain.removeprefix("http://").partition("/")
         replies = [self.reply(Call(source, host.split(":")[0], f"/{path}", headers, n)) for n in range(count)]
         return "".join(_printed(reply) for reply in replies)
+
+    def logged(self, instance: str) -> str:
+        """The access log of one sidecar."""
+        return "".join(f'"GET /hello?{word}" 200\n' for name, word in self.log if name == instance)
 
 
 def _printed(reply: Reply) -> str:
@@ -194,62 +286,81 @@ class FakeCluster:
     world: World
 
     def get(self, path: str) -> ApiObject | None:
-        name = path.rpartition("/")[2]
-        if "/services/" in path:
-            return self._service(name)
-        if "/workloadentries/" in path:
-            return self._entry(name)
-        return None
+        self.world.step()
+        *_, namespace, kind, name = path.split("/")
+        if kind == "services":
+            return self._service(f"{name}.{namespace}.svc")
+        if kind == "pods":
+            return {"metadata": {"name": name}} if name in self.world.pods else None
+        assert kind == "workloadentries", path
+        return self._entry(name)
 
     def _service(self, name: str) -> ApiObject:
-        if name == "istio-eastwestgateway":
+        if name == "istio-eastwestgateway.istio-system.svc":
             return {
-                "spec": {"ports": [{"name": "tls-istiod", "port": GATEWAY_PORT}]},
+                "spec": {"ports": [{"name": "tls", "port": 15443}, {"name": "tls-istiod", "port": GATEWAY_PORT}]},
                 "status": {"loadBalancer": {"ingress": [{"ip": address} for address in NODES.values()]}},
             }
-        return {"spec": {"clusterIP": CLUSTER_IPS[name]}}
+        return {"spec": {"clusterIP": SERVICES[name]}}
 
     def _entry(self, name: str) -> ApiObject | None:
-        world, vm = self.world, f"lab-{name.removeprefix('entry-')}"
+        world, vm = self.world, name.removeprefix("entry-of-")
         off = world.sidecar_off.get(vm)
-        if off is not None and world.sweeps and world.now - off > 10:
+        if off is not None and world.sweeps and world.now - off > SWEEP_SECONDS:
             return None
-        connected = off is None and vm not in world.not_connected
-        good = vm not in world.stopped or not world.probes
-        since = {"istio.io/connectedAt": f"2026-01-01T00:00:{int(world.now):04}Z"} if connected else {}
+        connected = EPOCH + timedelta(seconds=world.connected_at.get(vm, 0))
+        annotations = {"istio.io/connectedAt": f"{connected:%FT%TZ}"}
+        if off is not None or vm in world.not_connected:
+            annotations["istio.io/disconnectedAt"] = "2026-01-01T00:00:00Z"
+        health = {"type": "Healthy", "status": str(world.well(vm)), "message": "connection refused"}
         return {
-            "metadata": {"name": name, "annotations": since},
+            "metadata": {"name": name, "annotations": annotations},
             "spec": {},
-            "status": {"conditions": [{"type": "Healthy", "status": str(good), "message": "connection refused"}]},
+            "status": {"conditions": [health]},
         }
 
     def items(self, path: str, selector: str = "") -> list[ApiObject]:
-        app = selector.removeprefix("app=")
-        names = list(PODS) if app == "helloworld" else [app]
+        self.world.step()
+        namespace, app = path.split("/")[4], selector.removeprefix("app=")
+        found = {app: "10.42.9.9"} if app in CLIENTS.get(namespace, ()) else {}
+        if (namespace, app) == ("sample", "helloworld"):
+            found = self.world.pods
         ready = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
-        return [{"metadata": {"name": n}, "status": {**ready, "podIP": PODS.get(n, "10.42.9.9")}} for n in names]
+        return [{"metadata": {"name": name}, "status": {**ready, "podIP": ip}} for name, ip in found.items()]
 
     def create(self, path: str, body: ApiObject) -> ApiObject:
         raise AssertionError(f"a check created {path}")
 
     def delete(self, path: str) -> bool:
+        """Another pod takes its place."""
+        self.world.step()
+        name = path.rpartition("/")[2]
+        address = self.world.pods.pop(name)
+        if self.world.pods_return:
+            self.world.pods[f"{name}-again"] = address
         return True
 
     def run(self, namespace: str, pod: str, container: str, command: Sequence[str], timeout: float) -> Ran:
+        self.world.step()
         if command[0] == "curl":
+            assert container == pod, "a sidecar has no curl"
             return Ran(0, self.world.curl(f"{namespace}/{pod}", command), "")
-        assert list(command) == ["pilot-agent", "request", "GET", "clusters"]
-        cluster = "outbound|8000|vm|external-app.vmns.svc.cluster.local"
+        assert (container, list(command)) == (SIDECAR, ["pilot-agent", "request", "GET", "clusters"])
         lines = []
-        for name, address in VMS.items():
-            errors = self.world.fault_errors.get(f"lab-{name}", 0)
-            flags = "/failed_outlier_check" if self.world.ejects and errors >= EJECTED_AFTER else "healthy"
-            at = f"{cluster}::{address}:8000::"
-            lines += [f"{at}rq_error::{errors}", f"{at}health_flags::{flags}"]
+        for name in EXTERNAL:
+            errors = self.world.errors.get(name, 0)
+            ejected = self.world.ejects and errors >= EJECTED_AFTER
+            for subset in ("", "vm"):
+                at = f"outbound|8000|{subset}|external-app.vmns.svc.cluster.local::{VMS[name]}:8000::"
+                seen = subset == "vm"
+                lines += [f"{at}rq_error::{errors if seen else 0}"]
+                lines += [f"{at}health_flags::{'/failed_outlier_check' if ejected and seen else 'healthy'}"]
         return Ran(0, "\n".join(lines), "")
 
     def logs(self, namespace: str, pod: str, container: str, since_seconds: int) -> str:
-        return "\n".join(f"GET {word}" for word in self.world.words_logged)
+        self.world.step()
+        assert (namespace, container) == ("sample", SIDECAR)
+        return self.world.logged(pod)
 
 
 @dataclass
@@ -263,21 +374,28 @@ class FakeVm:
         raise AssertionError(f"a check asked for {action}")
 
     def run(self, script: str, stdin: bytes | None = None, timeout: float = 0) -> str:
-        self.world.scripts.append((self.name, script))
+        self.world.step()
+        printed = self._answer(script)
+        self.world.step()
+        return printed
+
+    def _answer(self, script: str) -> str:
         if "setpriv" in script:
             return self._call(script)
-        if "127.0.0.1:15000" in script:
-            return "".join(f"{line}::x\n" for line in self._endpoints())
+        if "127.0.0.1:15000/clusters" in script:
+            return "".join(f"{line}::health_flags::healthy\n" for line in self._endpoints())
         if script.startswith("grep ' istiod"):
-            at = self.world.hosts.get(self.name, NODES["lab-server-1"])
-            ca, peer = f"CA_ADDR='istiod.istio-system.svc:{GATEWAY_PORT}'", f"{at}:{GATEWAY_PORT}"
-            return f"{at}\n{ca}\n0 0 10.89.0.15:40000 {peer}\n"
+            return self._joined()
         if script.startswith("grep -F"):
-            return "".join(f"GET {word}\n" for word in self.world.words_logged)
+            word, log = shlex.split(script)[2:4]
+            assert log == LOG
+            return "".join(line for line in self.world.logged(self.name).splitlines(True) if word in line)
         if "http://127.0.0.1:8000/hello" in script:
             return "503" if self.name in self.world.failing else "200"
         if script.startswith("python3 -c"):
             return json.dumps({name: self._resolve(name) for name in shlex.split(script)[3:]})
+        if script == "cat /proc/sys/kernel/random/boot_id":
+            return f"{self.world.boot}\n"
         return self._act(script)
 
     def _call(self, script: str) -> str:
@@ -286,65 +404,71 @@ class FakeVm:
         source = f"uncaptured/{self.name}" if "reuid=istio-proxy" in script else self.name
         return self.world.curl(source, shlex.split(curl)) * (int(streams[1]) if streams else 1)
 
+    def _joined(self) -> str:
+        """Its address of istiod, its setting of istiod's address, its open connections."""
+        at = self.world.hosts.get(self.name, NODES["lab-agent-1"])
+        port = self.world.ports.get(self.name, GATEWAY_PORT)
+        peer = self.world.peers.get(self.name, f"{NODES['lab-agent-1']}:{GATEWAY_PORT}")
+        own = VMS[self.name]
+        sockets = [f"0 0 {own}:22 10.89.0.1:50000"] + ([f"0 0 {own}:40000 {peer}"] if peer else [])
+        files = ([at] if at else []) + ([f"CA_ADDR='istiod.istio-system.svc:{port}'"] if port else [])
+        return "\n".join([*files, *sockets, ""])
+
     def _endpoints(self) -> list[str]:
-        direct = [f"{address}:5000" for address in PODS.values()]
+        """Envoy's own endpoints of helloworld, between those of another cluster."""
+        direct = [f"{address}:5000" for address in (*self.world.pods.values(), VMS[HELLO_VM])]
         through = [f"{address}:15443" for address in NODES.values()]
-        found = self.world.endpoints.get(self.name, direct if self.name == "lab-vm-4" else through)
-        return [f"outbound|5000||helloworld.sample.svc.cluster.local::{one}" for one in found]
+        found = self.world.endpoints.get(self.name, direct if self.name == HELLO_VM else through)
+        other = "outbound|8000||external-app.vmns.svc.cluster.local::192.0.2.1:8000"
+        return [other, *(f"outbound|5000||helloworld.sample.svc.cluster.local::{one}" for one in found)]
 
     def _resolve(self, name: str) -> list[str]:
-        own = (
-            {f"{service}.{name.split('.')[-2]}.svc": [ip] for service, ip in CLUSTER_IPS.items()} if "." in name else {}
-        )
-        known = {host: [address] for host, address in World.machines().items()} | own
+        known = {name: [address] for name, address in (NODES | VMS | SERVICES).items()}
         return self.world.names.get(name, known.get(name, []))
 
     def _act(self, script: str) -> str:
-        """What stops and starts things; a timer that is set comes never."""
-        if "cat /proc" in script:
-            return "boot-id\n"
-        for word in re.sub(r"systemd-run .* bash -c ('[^']*'|\S+)", "", script).split("; "):
-            for pattern, effect in _EFFECTS.items():
-                if re.search(pattern, word):
-                    effect(self.world, self.name)
+        """What stops and starts things, command by command; a timer that is set never goes off by itself."""
+        timer = re.search(rf"systemd-run .*--unit={TIMER} --on-active=300 bash -c ('[^']*'|\S+) && ", script)
+        if timer:
+            self._commands(script[: timer.start()].removesuffix("; "))
+            assert self.name not in self.world.timers, "systemd-run refuses a second timer of that name"
+            self.world.timers[self.name] = shlex.split(timer[1])[0]
+        self._commands(script[timer.end() if timer else 0 :])
         return ""
 
+    def _commands(self, script: str) -> None:
+        for command in re.split(r"; | && ", script):
+            effects = [effect for text, effect in _EFFECTS.items() if command.startswith(text)]
+            assert effects, f"a check ran {command!r} on {self.name}"
+            effects[0](self.world, self.name)
 
-def _start_sidecar(world: World, name: str) -> None:
-    world.sidecar_off.pop(name, None)
-    if world.lapses and name in world.no_token and world.now > world.renewed_at + 60:
-        world.not_connected.add(name)
+
+def _start_sidecar(world: World, vm: str) -> None:
+    if world.sidecar_off.pop(vm, None) is not None:
+        expired = world.now > world.renewed_at + CERTIFICATE_SECONDS
+        if not world.restarts or (world.lapses and vm in world.no_token and expired):
+            world.not_connected.add(vm)
+        else:
+            world.returned(vm)
 
 
-def _end_fault(world: World, name: str) -> None:
-    world.failing.discard(name)
-    world.fault_errors.pop(name, None)
+def _end_fault(world: World, vm: str) -> None:
+    world.failing.discard(vm)
+    world.errors.pop(vm, None)
 
 
 _EFFECTS: dict[str, Callable[[World, str], Any]] = {
-    "^systemctl stop istio-vms-application": lambda world, name: world.stopped.add(name),
-    "^systemctl start istio-vms-application": lambda world, name: world.stopped.discard(name),
-    r"^systemctl stop istio\.service": lambda world, name: world.sidecar_off.update({name: world.now}),
-    r"^systemctl start istio\.service": _start_sidecar,
-    "touch /run/istio-vms/fault$": lambda world, name: world.failing.add(name),
-    "^rm -f /run/istio-vms/fault$": _end_fault,
-    r"^mv /var/run/\S+ |^rm -f /var/run/\S+istio-token$": lambda world, name: world.no_token.add(name),
-    r"^\[ -e": lambda world, name: world.no_token.discard(name),
+    f"systemctl stop {TIMER}.timer": lambda world, vm: world.timers.pop(vm, None),
+    f"systemctl stop {APPLICATION_UNIT}": lambda world, vm: world.stopped.update({vm: world.now}),
+    f"systemctl start {APPLICATION_UNIT}": lambda world, vm: world.stopped.pop(vm, None),
+    f"systemctl stop {UNIT}": lambda world, vm: world.sidecar_off.update({vm: world.now}),
+    f"systemctl start {UNIT}": _start_sidecar,
+    "mkdir -p /run/istio-vms": lambda world, vm: None,
+    f"touch {FAULT_FILE}": lambda world, vm: world.failing.add(vm),
+    f"rm -f {FAULT_FILE}": _end_fault,
+    f"mv {TOKEN} ": lambda world, vm: world.no_token.add(vm),
+    f"[ -e {TOKEN} ] || mv {TOKEN}.aside {TOKEN}": lambda world, vm: world.no_token.discard(vm),
+    f"rm -f {TOKEN}.aside": lambda world, vm: None,
+    f"rm -f {TOKEN}": lambda world, vm: world.no_token.add(vm),
 }
-"""What a command of a script does to the mesh."""
-
-
-def read_certificate(world: World, epoch: datetime) -> Callable[[Any], certificate.Certificate]:
-    """Stands for `certificate.read`: a certificate of 60 s that is renewed at half of its life while the sidecar runs."""
-
-    def read(vm: FakeVm) -> certificate.Certificate:
-        on = vm.name not in world.sidecar_off and vm.name not in world.not_connected
-        if on and world.renews and world.now - world.renewed_at > 30:
-            world.renewed_at, world.serial = world.now, world.serial + 1
-        who = "sample/sa/helloworld-vm" if vm.name == "lab-vm-4" else "vmns/sa/external-app"
-        begin = epoch + timedelta(seconds=world.renewed_at)
-        return certificate.Certificate(
-            world.serial, begin, begin + timedelta(seconds=60), f"spiffe://cluster.local/ns/{who}"
-        )
-
-    return read
+"""What a command does to the mesh, by how it begins."""
