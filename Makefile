@@ -6,7 +6,7 @@ PY := .venv/bin/python
 override ARGS := $(value ARGS)
 export STACK VM ARGS
 
-.PHONY: help up down preview status verify rejoin kubeconfig ssh env tools doctor test lint types unit engine e2e bench setup
+.PHONY: help up down preview status verify rejoin pr-comment kubeconfig ssh env tools doctor test lint types unit engine e2e bench setup
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,9 @@ verify: setup ## every promise of the mesh, shown with real traffic  [STACK=] [A
 
 rejoin: setup ## let a VM join the mesh again, with a new token  VM=vm-1 [STACK=]
 	@$(PY) -m ops rejoin
+
+pr-comment: setup ## the comment that a pull request would get for the stack  [STACK=] [ARGS=--drift]
+	@$(PY) -m pull_request preview
 
 kubeconfig: setup ## write the stack's kubeconfig (0600) and print its path  [STACK=]
 	@$(PY) -m ops kubeconfig

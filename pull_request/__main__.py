@@ -41,22 +41,30 @@ def _comment(arguments: argparse.Namespace) -> int:
 def _preview(arguments: argparse.Namespace) -> int:
     """Preview the stack that STACK names, and write the comment, also when that fails."""
     name, _ = workspace.choose_stack()
-    workspace.get_tools(name, machines=False)
-    seen, well = run.preview(workspace.Stack.open(name), drift=arguments.drift)
+    try:
+        workspace.get_tools(name, machines=False)
+        seen, well = run.preview(workspace.Stack.open(name), drift=arguments.drift)
+    except (OpsError, Failure, yaml.YAMLError) as error:
+        seen, well = preview.could_not(str(error)), False
     _write(arguments, comment.render(name, seen, drift=arguments.drift))
     return 0 if well else 1
 
 
 def _stacks(arguments: argparse.Namespace) -> int:
     """Print the stacks that changed files can touch, one a line; the files come on stdin, one a line."""
-    drivers = {name: _driver(file) for name, file in workspace.stack_files().items()}
-    names = sorted(drivers) if arguments.all else touched(sys.stdin.read().splitlines(), drivers)
+    files = workspace.stack_files().items()
+    drivers = {name: _driver(file) for name, file in files if arguments.of is None or name in arguments.of}
+    names = touched(sys.stdin.read().splitlines(), drivers)
     print(json.dumps(names) if arguments.json else "\n".join(names))
     return 0
 
 
 def _driver(file: Path) -> str:
-    config = (yaml.safe_load(file.read_text()) or {}).get("config") or {}
+    """The machine driver that a stack file names; empty for none, and for a file that its preview will complain of."""
+    try:
+        config = (yaml.safe_load(file.read_text()) or {}).get("config") or {}
+    except yaml.YAMLError:
+        return ""
     return (config.get(f"{workspace.PROJECT}:machines") or {}).get("driver", "")
 
 
@@ -90,7 +98,7 @@ def _parse() -> argparse.Namespace:
     of_text.add_argument("--stack", type=_stack_name, required=True, help="whose preview it is")
     add("preview", _preview, rendering)
     stacks = add("stacks", _stacks)
-    stacks.add_argument("--all", action="store_true", help="every stack, whatever has changed; stdin is not read")
+    stacks.add_argument("--of", type=json.loads, metavar="NAMES", help="of these stacks only, a JSON list")
     stacks.add_argument("--json", action="store_true", help="as a JSON list")
     return parser.parse_args([*sys.argv[1:], *shlex.split(os.environ.get("ARGS", ""))])
 

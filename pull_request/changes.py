@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from lab.plugins.differences import Path, compare, parsed, under, written
-from lab.plugins.values import SIGNATURE, UNKNOWN, UNKNOWN_STRING, Secret
+from lab.plugins.values import SIGNATURE, UNKNOWN, UNKNOWN_STRING, Secret, Unknown
 from pull_request.preview import Step
 
 ABSENT: Final = object()
@@ -36,7 +36,7 @@ _LOOKS_SECRET = re.compile(
 
 @dataclass(frozen=True)
 class Change:
-    """One property. `old` and `new` are ABSENT where there is none; `replaces` says that the resource is made anew for it."""
+    """One property. `old` and `new` are ABSENT where there is none; `replaces`: the resource is made anew for it."""
 
     path: str
     old: Any
@@ -45,7 +45,7 @@ class Change:
 
 
 def changes(step: Step) -> list[Change]:
-    """What becomes another value: of a created or deleted resource everything, of an updated or replaced one what differs."""
+    """What becomes another value: of a created or deleted resource everything, of any other what differs."""
     kind = step.types[-1]
     old, new = _known(kind, step.old_state.inputs), _known(kind, step.new_state.inputs)
     if step.action == "create":
@@ -88,14 +88,13 @@ def _known(kind: str, properties: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _document(value: Any) -> Any:
-    """What is in a JSON text, so that its keys can be told; None for what the engine has masked or what is no JSON object."""
+    """What is in a JSON text, so that its keys can be told; None for what the engine has masked or what is no JSON."""
     if not isinstance(value, str):
         return value
     try:
-        inside = json.loads(value)
+        return json.loads(value)
     except json.JSONDecodeError:
         return None
-    return inside if isinstance(inside, dict) else None
 
 
 def _marked(value: Any) -> Any:
@@ -119,13 +118,17 @@ def _leaves(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
 
 
 def _at(value: Any, path: Path) -> Any:
-    """What is at a path; a Secret when the way leads into one."""
+    """What is at a path: a Secret when the way leads into one, UNKNOWN when it ends at what is not known yet."""
     secret = False
     for part in path:
         if isinstance(value, Secret):
             secret, value = True, value.value
+        if isinstance(value, Unknown):
+            return value
         try:
-            value = value[part]
+            value = cast("Any", value)[part] if isinstance(value, dict | list) else ABSENT
         except (KeyError, IndexError, TypeError):
-            return Secret(None) if secret else ABSENT
-    return Secret(value) if secret else value
+            value = ABSENT
+    if secret:
+        return Secret(None if value is ABSENT else value)
+    return value

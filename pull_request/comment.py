@@ -16,7 +16,7 @@ MAXIMUM_BYTES = 65_000
 """GitHub takes 65,536 characters."""
 WARNING_BYTES, DIAGNOSTIC_BYTES, TABLE_BYTES = 4_000, 8_000, 24_000
 """What a part may take at most; the full diff gets what is left."""
-FOLD_ROWS = 20
+FOLD_ROWS = 30
 """A longer table is folded."""
 CELL_CHANGES = 4
 """How many properties a row names."""
@@ -28,7 +28,7 @@ _LOST: Sequence[tuple[str, str, str]] = (
     (
         "istio-vms:machines:Machine$command:local:Command",
         r".*-machine",
-        "a machine with all that is on its disk (a host of driver `existing` stays)",
+        "the machine with all that is on its disk (a host of driver `existing` stays)",
     ),
     ("command:remote:Command", r".*-server-\d+-k3s", "a server of the cluster with what it keeps of Kubernetes' state"),
     (
@@ -41,7 +41,8 @@ _LOST: Sequence[tuple[str, str, str]] = (
 """End of the resource's types, its name, and what goes with it: nothing of it comes back by itself."""
 # What says nothing about the change; ops.engine leaves the same out.
 _NOISE = re.compile(
-    r"warning: using pulumi-resource-[\w-]+ from \$PATH at .*|error: (an unhandled error occurred: program exited|preview failed).*",
+    r"warning: using pulumi-resource-[\w-]+ from \$PATH at .*"
+    r"|error: (an unhandled error occurred: program exited|preview failed).*",
     re.DOTALL,
 )
 
@@ -59,13 +60,12 @@ def render(stack: str, preview: Preview, *, drift: bool = False) -> str:
         preview: what Pulumi printed.
         drift: whether it is about what was changed behind Pulumi's back (`--refresh`), and not about a pull request.
     """
-    steps = [step for action in ACTIONS for step in preview.having(action)]
-    what = {id(step): changes(step) for step in steps}
     lines = [marker(stack, drift=drift), f"### {_headline(stack, preview, drift)}", ""]
-    lines += [*_said(preview), *_warnings(steps)]
-    if steps and not (drift and preview.new):
-        lines += _table([_row(step, what[id(step)]) for step in steps])
-        lines += _diff([line for step in steps for line in _difference(step, what[id(step)])], size(lines))
+    told = [(step, changes(step)) for action in ACTIONS for step in preview.having(action)]
+    lines += [*_said(preview), *_warnings(step for step, _ in told)]
+    if told and not (drift and preview.new):
+        lines += _table([_row(step, what) for step, what in told])
+        lines += _diff([line for step, what in told for line in _difference(step, what)], size(lines))
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -1,8 +1,8 @@
 """What `pulumi preview --json` prints, read strictly.
 
-The format is `PreviewDigest` in `pkg/display/json.go` of Pulumi's sources, written by `pkg/backend/display/json.go`. It carries no
-version, so whatever is not exactly known from the engine this project pins is an error: a comment that leaves something out is worse
-than none.
+The format is `PreviewDigest` in `pkg/display/json.go` of Pulumi's sources, written by `pkg/backend/display/json.go`. It
+carries no version, so whatever is not exactly known from the engine this project pins is an error: a comment that leaves
+something out is worse than none.
 """
 
 from __future__ import annotations
@@ -149,6 +149,13 @@ def read(text: str | bytes) -> Preview:
     return preview
 
 
+def failing(preview: Preview, reason: str) -> Preview:
+    """The preview with why it failed, where that was told elsewhere."""
+    return preview.model_copy(
+        update={"diagnostics": [*preview.diagnostics, Diagnostic(message=reason, severity="error")]}
+    )
+
+
 def could_not(reason: str) -> Preview:
     """A preview of which there is nothing but why it could not be made."""
-    return Preview(diagnostics=[Diagnostic(message=reason, severity="error")])
+    return failing(Preview(), reason)

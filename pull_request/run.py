@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import subprocess
 
+from ops import workspace
 from ops.errors import missing_pulumi, reason
-from ops.workspace import ROOT, Stack
-from pull_request.preview import Preview, could_not, read
+from pull_request.preview import Preview, could_not, failing, read
 
 _DRIFT = ("--refresh", "--expect-no-changes")
+_CHANGES = 7
+"""Pulumi's exit code for changes that were not expected: `sdk/go/common/util/cmdutil/exit.go`."""
 
 
-def preview(stack: Stack, *, drift: bool) -> tuple[Preview, bool]:
+def preview(stack: workspace.Stack, *, drift: bool) -> tuple[Preview, bool]:
     """Preview the stack as the checkout describes it; and whether all is well: it can be done, and nothing has drifted.
 
     Args:
@@ -26,7 +28,7 @@ def preview(stack: Stack, *, drift: bool) -> tuple[Preview, bool]:
     try:
         ran = subprocess.run(
             ["pulumi", *words],
-            cwd=ROOT,
+            cwd=workspace.ROOT,
             env=dict(stack.env),
             text=True,
             capture_output=True,
@@ -39,4 +41,7 @@ def preview(stack: Stack, *, drift: bool) -> tuple[Preview, bool]:
         # It ended before there was anything to preview.
         return could_not(reason(ran.stderr)), False
     seen = read(ran.stdout)
-    return seen, ran.returncode == 0 or (drift and seen.new and not seen.failed)
+    if ran.returncode not in (0, _CHANGES) and not seen.failed:
+        # What it prints has no place for some reasons, such as a policy's.
+        seen = failing(seen, reason(ran.stderr))
+    return seen, ran.returncode == 0 or (ran.returncode == _CHANGES and seen.new)

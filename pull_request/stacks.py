@@ -25,11 +25,11 @@ _LAB: Final = ("lab/images/", "lab/rootfs.py", "lab/tools/go/", "lab/trial.py")
 
 
 def touched(paths: Iterable[str], drivers: Mapping[str, str]) -> list[str]:
-    """The stacks that a change of these files can touch, in order; every one for a file that is not known to be harmless.
+    """The stacks that a change of these files can touch, in order; every one for a file that is not known.
 
     Args:
         paths: changed files, old and new names of moved ones, relative to the repository and with `/` between folders.
-        drivers: stack names to the machine drivers they use. A stack whose file was deleted is not among them, and not touched.
+        drivers: stack names to the machine drivers they use. A stack whose file was deleted is not among them.
     """
     found: set[str] = set()
     for path in paths:
