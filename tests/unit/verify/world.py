@@ -39,6 +39,7 @@ SERVICES = {
 GATEWAY_PORT = 15013
 EJECTED_AFTER = 3
 SWEEP_SECONDS = 10
+CONNECT_SECONDS = 2
 CERTIFICATE_SECONDS = 60
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 RECORD, FIELD = "\x1e", "\x1f"
@@ -97,11 +98,17 @@ class World:
     peers: dict[str, str] = field(default_factory=dict)
     not_connected: set[str] = field(default_factory=set)
     unwell: set[str] = field(default_factory=set)
+    swept: set[str] = field(default_factory=set)
+    uncertified: set[str] = field(default_factory=set)
     flaws: dict[str, str] = field(default_factory=dict)
     identities: dict[str, str] = field(default_factory=dict)
     identity_on_return: str | None = None
+    identity_on_renewal: str | None = None
+    caller: str = "spiffe://cluster.local/ns/sample/sa/curl"
+    authenticates: bool = True
     boot_on_rejoin: str = "boot-1"
     rejoin_code: int = 0
+    rejoin_connects: bool = True
     logging: Callable[[str], bool] = lambda instance: True
     probes: bool = True
     probe_seconds: float = 0
@@ -113,6 +120,8 @@ class World:
     renews: bool = True
     lapses: bool = True
     pods_return: bool = True
+    pods_ready: bool = True
+    pod_seconds: float = 0
     breaks_off_at: int = 0
 
     steps: int = 0
@@ -125,6 +134,8 @@ class World:
     no_token: set[str] = field(default_factory=set)
     timers: dict[str, str] = field(default_factory=dict)
     pods: dict[str, str] = field(default_factory=lambda: dict(PODS))
+    going: dict[str, float] = field(default_factory=dict)
+    vms: list[str] = field(default_factory=lambda: list(VMS))
     connected_at: dict[str, float] = field(default_factory=dict)
     renewed_at: float = 0.0
     serial: int = 1
@@ -141,6 +152,7 @@ class World:
             "gateways": {"eastWest": {"addresses": list(NODES.values()), "ports": {"tls": 15443}}},
         }
         env = Environment("lab", outputs, FakeCluster(self), settings)
+        self.vms = [f"lab-{vm.name}" for workload in settings.workloads for vm in workload.vms]
         for workload in settings.workloads:
             for vm in workload.vms:
                 name = f"lab-{vm.name}"
@@ -170,26 +182,32 @@ class World:
         return self.identities.get(vm, account(vm))
 
     def returned(self, vm: str) -> None:
-        """A VM's sidecar connects."""
-        self.connected_at[vm] = self.now
+        """A VM's sidecar connects, before long."""
+        self.connected_at[vm] = self.now + CONNECT_SECONDS
+        self.swept.discard(vm)
         if self.identity_on_return:
             self.identities[vm] = self.identity_on_return
 
     def rejoin(self, vm: str) -> int:
         """What `make rejoin` does; its exit code."""
         self.rejoined.append(vm)
-        for gone in (self.not_connected, self.no_token):
-            gone.discard(vm)
+        self.no_token.discard(vm)
+        if self.rejoin_connects:
+            self.not_connected.discard(vm)
         self.sidecar_off.pop(vm, None)
         self.renewed_at, self.serial, self.boot = self.now, self.serial + 1, self.boot_on_rejoin
         self.returned(vm)
         return self.rejoin_code
 
-    def certificate(self, vm: str) -> Certificate:
+    def certificate(self, vm: str) -> Certificate | None:
         """The certificate a VM has: renewed at half of its life while the sidecar runs."""
+        if vm in self.uncertified:
+            return None
         on = vm not in self.sidecar_off and vm not in self.not_connected
         if on and self.renews and self.now - self.renewed_at > CERTIFICATE_SECONDS / 2:
             self.renewed_at, self.serial = self.now, self.serial + 1
+            if self.identity_on_renewal:
+                self.identities[vm] = self.identity_on_renewal
         begin = EPOCH + timedelta(seconds=self.renewed_at)
         return Certificate(self.serial, begin, begin + timedelta(seconds=CERTIFICATE_SECONDS), self.identity(vm))
 
@@ -210,7 +228,8 @@ class World:
             return UNREACHABLE
         if call.source in EXTERNAL and service == "helloworld-shift":
             return Reply(503)
-        return self._served(call, self._choose(call, service))
+        chosen = self._choose(call, service)
+        return self._served(call, chosen) if chosen else UNREACHABLE
 
     def _past_service(self, call: Call) -> Reply:
         """Plaintext to an address: reset by a sidecar, unless no packet gets there."""
@@ -220,17 +239,19 @@ class World:
             return TIMED_OUT
         return RESET
 
-    def _choose(self, call: Call, service: str) -> str:
+    def _choose(self, call: Call, service: str) -> str | None:
         if service == "external-app":
-            return self._one_of(EXTERNAL, call.number)
+            return self._one_of([vm for vm in EXTERNAL if vm in self.vms], call.number)
         if service == "helloworld-shift":
             to_vm = call.headers.get("x-version") == "vm" or call.number % 10 == 0
             return HELLO_VM if to_vm else "helloworld-v1-a"
-        return self._one_of((*self.pods, HELLO_VM), call.number)
+        return self._one_of([*self.pods, *(vm for vm in (HELLO_VM,) if vm in self.vms)], call.number)
 
-    def _one_of(self, instances: Sequence[str], number: int) -> str:
+    def _one_of(self, instances: Sequence[str], number: int) -> str | None:
         """In turn, sparing those that are not well; a retry goes to the next one."""
         usable = [name for name in instances if self.well(name) or not self.spares]
+        if not usable:
+            return None
         chosen = usable[number % len(usable)]
         if chosen in self.failing:
             ejected = self.ejects and self.errors.get(chosen, 0) >= EJECTED_AFTER
@@ -249,8 +270,9 @@ class World:
         if call.path.startswith("/headers"):
             if instance not in VMS:
                 return Reply(404)
-            caller = "spiffe://cluster.local/ns/sample/sa/curl"
-            told = {"x-forwarded-client-cert": f"By={self.identity(instance)};Hash=0;URI={caller}"}
+            told = {"host": call.host}
+            if self.authenticates:
+                told["x-forwarded-client-cert"] = f"By={self.identity(instance)};Hash=0;URI={self.caller}"
             return Reply(200, json.dumps(told) + "\n", instance)
         if "verify-" in call.path and self.logging(instance):
             self.log.append((instance, call.path.partition("?")[2]))
@@ -291,7 +313,8 @@ class FakeCluster:
         if kind == "services":
             return self._service(f"{name}.{namespace}.svc")
         if kind == "pods":
-            return {"metadata": {"name": name}} if name in self.world.pods else None
+            gone = self.world.now - self.world.going.get(name, -1) >= self.world.pod_seconds
+            return None if gone else {"metadata": {"name": name}}
         assert kind == "workloadentries", path
         return self._entry(name)
 
@@ -305,12 +328,13 @@ class FakeCluster:
 
     def _entry(self, name: str) -> ApiObject | None:
         world, vm = self.world, name.removeprefix("entry-of-")
-        off = world.sidecar_off.get(vm)
+        off, at = world.sidecar_off.get(vm), world.connected_at.get(vm, 0)
         if off is not None and world.sweeps and world.now - off > SWEEP_SECONDS:
+            world.swept.add(vm)
+        if vm in world.swept:
             return None
-        connected = EPOCH + timedelta(seconds=world.connected_at.get(vm, 0))
-        annotations = {"istio.io/connectedAt": f"{connected:%FT%TZ}"}
-        if off is not None or vm in world.not_connected:
+        annotations = {"istio.io/connectedAt": f"{EPOCH + timedelta(seconds=at):%FT%TZ}"}
+        if off is not None or vm in world.not_connected or world.now < at:
             annotations["istio.io/disconnectedAt"] = "2026-01-01T00:00:00Z"
         health = {"type": "Healthy", "status": str(world.well(vm)), "message": "connection refused"}
         return {
@@ -325,7 +349,11 @@ class FakeCluster:
         found = {app: "10.42.9.9"} if app in CLIENTS.get(namespace, ()) else {}
         if (namespace, app) == ("sample", "helloworld"):
             found = self.world.pods
-        ready = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+        conditions = [
+            {"type": "PodScheduled", "status": "True"},
+            {"type": "Ready", "status": str(self.world.pods_ready)},
+        ]
+        ready = {"phase": "Running", "conditions": conditions}
         return [{"metadata": {"name": name}, "status": {**ready, "podIP": ip}} for name, ip in found.items()]
 
     def create(self, path: str, body: ApiObject) -> ApiObject:
@@ -336,6 +364,7 @@ class FakeCluster:
         self.world.step()
         name = path.rpartition("/")[2]
         address = self.world.pods.pop(name)
+        self.world.going[name] = self.world.now
         if self.world.pods_return:
             self.world.pods[f"{name}-again"] = address
         return True
@@ -416,7 +445,8 @@ class FakeVm:
 
     def _endpoints(self) -> list[str]:
         """Envoy's own endpoints of helloworld, between those of another cluster."""
-        direct = [f"{address}:5000" for address in (*self.world.pods.values(), VMS[HELLO_VM])]
+        on_vms = [VMS[vm] for vm in (HELLO_VM,) if vm in self.world.vms]
+        direct = [f"{address}:5000" for address in (*self.world.pods.values(), *on_vms)]
         through = [f"{address}:15443" for address in NODES.values()]
         found = self.world.endpoints.get(self.name, direct if self.name == HELLO_VM else through)
         other = "outbound|8000||external-app.vmns.svc.cluster.local::192.0.2.1:8000"
