@@ -36,7 +36,7 @@ def run(env: Environment) -> Iterator[Finding]:
             f"{member.name} ({_mode(direct)}): helloworld is reached {'at its pods' if direct else 'through the gateway'}",
             "the sidecar's own endpoints for helloworld",
             ", ".join(sorted(endpoints)) or "none",
-            bool(endpoints) and endpoints <= expected | (others if direct else set()) and bool(endpoints & expected),
+            endpoints <= expected | (others if direct else set()) and bool(endpoints & expected),
         )
 
 

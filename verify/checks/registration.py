@@ -33,15 +33,13 @@ def run(env: Environment) -> Iterator[Finding]:
             before is not None,
         )
     took = until(f"{member.entry} back and healthy", lambda: healthy(env, member), BACK_SECONDS)
-    after = env.entry(member)
-    same = bool(before and after and after.connected_at > before.connected_at)
     until(f"{member.name} served again", lambda: bool(headers_told(env, member)), BACK_SECONDS)
     now = _identity(env, member)
     yield found(
         f"{member.name}: sidecar started → back as the same",
-        "the entry's name and connection; the identity in a call's X-Forwarded-Client-Cert",
+        "the entry of that name, connected and healthy; the identity in a call's X-Forwarded-Client-Cert",
         f"{member.entry} healthy after {took:.1f} s as {now or 'nobody'}",
-        same and bool(now) and now == identity,
+        bool(now) and now == identity,
     )
 
 

@@ -11,12 +11,13 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from components.command_line import Failure
 from components.kube import ApiObject, Ran
 from components.machines.cloud_init import APPLICATION_UNIT, FAULT_FILE
-from components.settings import parse
+from components.settings import Settings, parse
 from components.workloads.certificate import Certificate
 from components.workloads.files import TOKEN
 from components.workloads.on_vm import UNIT
@@ -86,6 +87,11 @@ def account(vm: str) -> str:
     return "spiffe://cluster.local/ns/" + ("sample/sa/helloworld-vm" if vm == HELLO_VM else "vmns/sa/external-app")
 
 
+@cache
+def _settings(tables: str) -> Settings:
+    return parse("lab", {key: json.dumps(value) for key, value in json.loads(tables).items()})
+
+
 @dataclass
 class World:
     """The mesh. The first fields can be broken, the second are what checks do to it; `broken` says how calls end, or who answers them."""
@@ -146,7 +152,7 @@ class World:
         """The stack that is up, with the lab's settings or changed ones."""
         tables = json.loads(json.dumps(LAB))
         change(tables)
-        settings = parse("lab", {key: json.dumps(value) for key, value in tables.items()})
+        settings = _settings(json.dumps(tables))
         outputs = {
             "machines": {name: {"address": address} for name, address in (NODES | VMS).items()},
             "gateways": {"eastWest": {"addresses": list(NODES.values()), "ports": {"tls": 15443}}},
@@ -189,7 +195,7 @@ class World:
             self.identities[vm] = self.identity_on_return
 
     def rejoin(self, vm: str) -> int:
-        """What `make rejoin` does; its exit code."""
+        """What `make rejoin` does, which waits for the connection; its exit code."""
         self.rejoined.append(vm)
         self.no_token.discard(vm)
         if self.rejoin_connects:
@@ -197,6 +203,7 @@ class World:
         self.sidecar_off.pop(vm, None)
         self.renewed_at, self.serial, self.boot = self.now, self.serial + 1, self.boot_on_rejoin
         self.returned(vm)
+        self.now = self.connected_at[vm]
         return self.rejoin_code
 
     def certificate(self, vm: str) -> Certificate | None:
@@ -422,7 +429,7 @@ class FakeVm:
         if "http://127.0.0.1:8000/hello" in script:
             return "503" if self.name in self.world.failing else "200"
         if script.startswith("python3 -c"):
-            return json.dumps({name: self._resolve(name) for name in shlex.split(script)[3:]})
+            return json.dumps({name: self._resolve(name) for name in script.rpartition("' ")[2].split()})
         if script == "cat /proc/sys/kernel/random/boot_id":
             return f"{self.world.boot}\n"
         return self._act(script)
