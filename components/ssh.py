@@ -118,6 +118,21 @@ class Session:
         return channel.exit_status, *output
 
 
+def side_by_side(script: str, times: int) -> str:
+    """Bash for `Session.run` that runs a script `times` times at once; it prints what each printed whole, and fails as one of them does.
+
+    Through a file each: what several processes write into one pipe is mixed line by line.
+    """
+    return f"""\
+printed=$(mktemp -d)
+trap 'rm -r "$printed"' EXIT
+for i in {{1..{times}}}; do ({script}) >"$printed/$i" & running+=($!); done
+for one in "${{running[@]}}"; do wait "$one" || failed=$?; done
+cat "$printed"/*
+exit "${{failed:-0}}"
+"""
+
+
 class _Drain:
     """Reads one stream to its end, beside the other one, so that neither can block the machine."""
 

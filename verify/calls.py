@@ -14,6 +14,7 @@ from typing import Protocol
 
 from components.command_line import Failure
 from components.kube import Cluster
+from components.ssh import side_by_side
 from components.workloads.vm import Vm
 
 CALL_SECONDS = 5
@@ -137,8 +138,7 @@ class VmCaller:
         Each has connections of its own: through a gateway, which cannot see requests, balancing is by connection.
         """
         words = self._script(command(url, count, {}, 0, CALL_SECONDS))
-        # One write of what each has printed, so that they do not mix.
-        script = f'for _ in $(seq {streams}); do (said=$({words}); printf %s "$said") & done; wait'
+        script = side_by_side(words, streams)
         return answers(self.vm.run(script, timeout=longest(count, 0, CALL_SECONDS)), "")
 
     def _script(self, words: Sequence[str]) -> str:

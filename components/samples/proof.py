@@ -25,6 +25,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from components import ssh
 from components.command_line import Deadline, Document, Failure, Progress, Ssh
 from components.kube import Cluster, KubeError, wait
+from components.ssh import side_by_side
 from components.workloads.entry import path as entry_path
 
 Connect = Callable[..., AbstractContextManager[ssh.Session]]
@@ -242,7 +243,7 @@ def _from_vm(call: Call, cluster: Cluster, connect: Connect) -> Evidence:
 
         def fetch(path: str, statuses: Container[int]) -> Response:
             url = f"{call.vm_to_mesh}{path}"
-            script = _side_by_side(_curl(url, CALLS_EACH))
+            script = side_by_side(shlex.join(_curl(url, CALLS_EACH)), STREAMS)
             answers = Response.parse_all(session.run(script, timeout=COMMAND_SECONDS, as_root=False))
             return _first(
                 answers, lambda response: not response.instance and response.status in statuses, f"{url}: a pod"
@@ -259,12 +260,6 @@ def _from_vm(call: Call, cluster: Cluster, connect: Connect) -> Evidence:
 def _curl(url: str, calls: int = CALLS) -> list[str]:
     """The words that call a URL several times, by curl's own globbing, up to the first call without an answer."""
     return ["curl", "-sS", "-i", "-m", "5", "--fail-early", "-w", _END, f"{url}?call=[1-{calls}]"]
-
-
-def _side_by_side(words: Sequence[str]) -> str:
-    """Bash that runs a command `STREAMS` times at once and fails as one of them does; each prints in one piece."""
-    start = f'for _ in {{1..{STREAMS}}}; do (said=$({shlex.join(words)}) && printf %s "$said") & running+=($!); done'
-    return f"{start}; for one in ${{running[@]}}; do wait $one || failed=$?; done; exit ${{failed:-0}}"
 
 
 def _first(responses: Sequence[Response], meant: Callable[[Response], bool], whose: str) -> Response:

@@ -18,6 +18,7 @@ import pytest
 
 from components import ssh
 from components.machines.keys import make_pair
+from components.ssh import side_by_side
 
 PRIVATE, PUBLIC = make_pair()
 
@@ -309,3 +310,19 @@ def test_what_is_no_private_key_is_said_without_showing_it(server: Server, text:
 def test_the_host_key_can_be_checked_without_a_login(server: Server) -> None:
     ssh.check_host_key("127.0.0.1", server.port, server.host_key)
     assert not any(transport.is_authenticated() for transport in server.transports)
+
+
+def test_what_runs_side_by_side_prints_whole_pieces() -> None:
+    """Each pauses between its lines, so that all of them write at the same time."""
+    script = side_by_side("for line in 1 2 3; do echo $line; sleep 0.1; done", 8)
+    ran = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    assert ran.stdout == "1\n2\n3\n" * 8
+    assert ran.returncode == 0
+
+
+def test_one_failure_of_many_side_by_side_is_theirs_and_nothing_is_left(tmp_path: Path) -> None:
+    script = side_by_side(f"mkdir {tmp_path}/first 2>/dev/null || exit 3; echo made", 4)
+    env = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)}
+    ran = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, env=env)
+    assert (ran.stdout, ran.returncode) == ("made\n", 3)
+    assert [path.name for path in tmp_path.iterdir()] == ["first"]

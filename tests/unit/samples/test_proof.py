@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import socket
 import subprocess
 import threading
@@ -19,6 +20,7 @@ from components.command_line import Failure, parse
 from components.kube import ApiObject, Ran
 from components.samples import proof
 from components.samples.proof import ProveRequest, Response, identities, prove
+from components.ssh import side_by_side
 
 DOCUMENT: dict[str, Any] = {
     "kubeconfig": "secret",
@@ -188,7 +190,7 @@ def test_one_curl_makes_every_call_of_a_service() -> None:
 def test_a_vm_calls_over_many_connections() -> None:
     """As through a gateway each connection leads to one endpoint for good."""
     with serving() as url:
-        script = proof._side_by_side(proof._curl(f"{url}/hello", 2))
+        script = side_by_side(shlex.join(proof._curl(f"{url}/hello", 2)), proof.STREAMS)
         ran = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
     answers = Response.parse_all(ran.stdout)
     assert sorted(answer.body for answer in answers) == sorted(["/hello?call=1", "/hello?call=2"] * proof.STREAMS)
@@ -198,7 +200,7 @@ def test_a_vm_calls_over_many_connections() -> None:
 def test_a_vm_whose_call_fails_says_why() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-    script = proof._side_by_side(proof._curl(url, 2))
+    script = side_by_side(shlex.join(proof._curl(url, 2)), proof.STREAMS)
     ran = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
     assert ran.returncode == 7
     assert "Failed to connect" in ran.stderr
