@@ -1,4 +1,4 @@
-"""Machines from a command line: `python -m components.machines ensure|update|delete|list`.
+"""Machines from a command line: `python -m components.machines ensure|update|snapshot|delete|list`.
 
 One JSON document on stdin, one on stdout (both in docs/design.md); progress on stderr, whose last line after a failure
 says what to do.
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from components.machines.driver import DriverError, MachineSpec
+from components.machines.driver import DriverError, MachineSpec, TakesSnapshots
 from components.machines.drivers import driver
 
 Document = Mapping[str, Any]
@@ -29,6 +29,15 @@ def update(document: Document) -> Any:
     """Start or resize the machine of a `MachineSpec` as it is; a `MachineState`."""
     spec = MachineSpec.parse(document)
     return driver(spec.driver).update(spec, progress).as_document()
+
+
+def snapshot(document: Document) -> Any:
+    """Take a snapshot of the machine of a `MachineSpec`; a `Snapshot`."""
+    spec = MachineSpec.parse(document)
+    able = driver(spec.driver)
+    if not isinstance(able, TakesSnapshots):
+        raise DriverError(f"machines of driver {spec.driver} have no snapshots; those of multipass do")
+    return able.snapshot(spec, progress).as_document()
 
 
 def delete(document: Document) -> Any:
@@ -48,6 +57,7 @@ def list_machines(document: Document) -> Any:
 VERBS: dict[str, Callable[[Document], Any]] = {
     "ensure": ensure,
     "update": update,
+    "snapshot": snapshot,
     "delete": delete,
     "list": list_machines,
 }
@@ -81,7 +91,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m components.machines", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="ensure|update|delete|list")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="ensure|update|snapshot|delete|list")
     for name, function in VERBS.items():
         verbs.add_parser(name, help=function.__doc__, description=function.__doc__)
     verb = parser.parse_args().verb

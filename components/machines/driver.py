@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 Progress = Callable[[str], None]
 """Tells a person what is happening; one line each, no secrets."""
@@ -94,6 +94,19 @@ class MachineState:
         return dataclasses.asdict(self)
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """What a snapshot is called, and the command that brings its machine, stopped, back to it."""
+
+    machine: str
+    snapshot: str
+    restore: str
+
+    def as_document(self) -> dict[str, Any]:
+        """The JSON document that `snapshot` prints."""
+        return dataclasses.asdict(self)
+
+
 class Driver(Protocol):
     """One way for machines to come to exist. Every method may be called again after being killed at any point."""
 
@@ -125,4 +138,17 @@ class Driver(Protocol):
 
     def list(self, owner: str, options: Mapping[str, Any]) -> list[MachineState]:
         """The machines of this owner, running or not; `address` and `host_key` are empty where not known."""
+        ...
+
+
+@runtime_checkable
+class TakesSnapshots(Protocol):
+    """What a driver may be able to do besides."""
+
+    def snapshot(self, spec: MachineSpec, progress: Progress) -> Snapshot:
+        """Take a snapshot of the machine and its disk, and leave it running or stopped as it was.
+
+        Raises:
+            DriverError: the machine belongs to someone else, is not there, or cannot be stopped.
+        """
         ...

@@ -12,15 +12,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from components.machines import multipass
 from components.machines.driver import DriverError, MachineSpec, MachineState, Mount
-from components.machines.multipass import MultipassDriver
+from components.machines.multipass import MultipassDriver, check_host, cli, driver, ownership, snapshots
 from tests.fakes.multipass_world import FakeMultipass
 
 NAME, OWNER = "lab-server-1", "istio-vms/lab"
@@ -168,7 +168,7 @@ def test_a_launch_that_times_out_is_waited_for(lab: Lab) -> None:
 def test_a_launch_that_fails_with_the_instance_alive_is_no_failure(lab: Lab, how: list[Any]) -> None:
     """An earlier run has begun it and lost its claim; our own launch is refused while it is being prepared."""
     words = ("launch", "--name", NAME, "--cpus", "2", "--memory", "2048M", "--disk", "10G", "--cloud-init", "-")
-    lab.fake.run(*words, stdin=multipass.with_owner(USER_DATA, OWNER))
+    lab.fake.run(*words, stdin=ownership.with_owner(USER_DATA, OWNER))
     lab.fake.change(NAME, ready=time.time() + 1000)
     lab.fake.faults(fail={"launch": how})
     threading.Timer(1, lambda: lab.fake.change(NAME, ready=0)).start()
@@ -225,6 +225,52 @@ def test_a_stopped_daemon_says_how_to_start_it(
         assert hint in refused(lab, action, "daemon does not run")
 
 
+@pytest.mark.parametrize(
+    ("how", "system", "hint"),
+    [
+        ("denied", "Linux", "sudo usermod -aG sudo"),
+        ("denied", "Darwin", "/var/run/multipass_socket"),
+        ("stranger", "Linux", "multipass authenticate"),
+    ],
+)
+def test_a_daemon_that_will_not_have_us_says_what_to_do(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, how: str, system: str, hint: str
+) -> None:
+    monkeypatch.setattr("platform.system", lambda: system)
+    lab.fake.faults(daemon=how)
+    for action in (lab.ensure, lab.delete, lambda: lab.driver.list(OWNER, lab.options), check_host):
+        assert hint in refused(lab, action, "this user")
+
+
+@pytest.mark.parametrize("client", ["1.12.2", "1.9.0-dev.5+g123", "unheard-of"])
+@pytest.mark.parametrize(("system", "hint"), [("Linux", "snap refresh multipass"), ("Darwin", "brew upgrade")])
+def test_a_command_line_that_is_too_old_is_refused_before_anything_is_done(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, client: str, system: str, hint: str
+) -> None:
+    monkeypatch.setattr("platform.system", lambda: system)
+    lab.fake.faults(versions=[client, client])
+    assert hint in refused(lab, lab.ensure, rf"Multipass is {re.escape(client)}, and 1\.13\.0 or newer is needed")
+    assert lab.fake.calls() == [["version", "--format", "json"]]
+
+
+def test_a_command_line_of_before_json_is_too_old(lab: Lab) -> None:
+    lab.fake.faults(fail={"version": [1, "Unknown option 'format'.\n"]})
+    refused(lab, lab.ensure, r"Multipass is of long ago, and 1\.13\.0")
+
+
+def test_a_daemon_of_another_release_is_to_be_restarted(lab: Lab) -> None:
+    lab.fake.faults(versions=["1.16.3", "1.15.1"])
+    assert "sudo snap restart multipass" in refused(
+        lab, lab.ensure, r"daemon is 1\.15\.1 and its command line 1\.16\.3"
+    )
+
+
+@pytest.mark.parametrize("versions", [["1.16.3+mac", "1.16.3+mac"], ["1.13.0", "1.13.0"], ["2.0.0", "2.0.0"]])
+def test_other_releases_do(lab: Lab, versions: list[str]) -> None:
+    lab.fake.faults(versions=versions)
+    assert lab.ensure().state == "running"
+
+
 def test_a_daemon_that_stops_during_launch_is_said(lab: Lab) -> None:
     lab.fake.faults(fail={"launch": [2, "launch failed: cannot connect to the multipass socket\n"]})
     refused(lab, lab.ensure, "daemon does not run")
@@ -232,11 +278,11 @@ def test_a_daemon_that_stops_during_launch_is_said(lab: Lab) -> None:
 
 def test_a_daemon_that_does_not_answer_is_said(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.fake.faults(daemon="silent")
-    monkeypatch.setattr(multipass, "_multipass", lambda *words, seconds=0: original(*words, seconds=1))
+    monkeypatch.setattr(cli, "run", lambda *words, seconds=0: original(*words, seconds=1))
     assert "sudo snap restart multipass" in refused(lab, lab.ensure, "gave no answer for 1 s")
 
 
-original = multipass._multipass
+original = cli.run
 
 
 def test_a_missing_tool_says_how_to_get_it(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +302,7 @@ def test_a_second_run_changes_nothing(lab: Lab) -> None:
     before, calls = lab.fake.instances, len(lab.fake.calls())
     assert lab.ensure() == first
     assert lab.fake.instances == before
-    assert len(lab.fake.calls()) - calls == 5, "list, exec, and one `get` per size"
+    assert len(lab.fake.calls()) - calls == 6, "version, list, exec, and one `get` per size"
 
 
 def test_a_new_address_is_told(lab: Lab) -> None:
@@ -281,10 +327,33 @@ def test_a_passing_state_is_waited_for(lab: Lab, state: str) -> None:
     assert lab.ensure() == first
 
 
-def test_a_state_that_does_not_pass_is_said(lab: Lab) -> None:
+@pytest.mark.parametrize("state", ["Starting", "Restarting", "Suspending", "a state of tomorrow"])
+def test_a_state_that_does_not_pass_is_said(lab: Lab, state: str) -> None:
     lab.ensure()
+    lab.fake.faults(states={NAME: state})
+    said = rf"was not up .*state is {state}.*multipass info"
+    refused(lab, lambda: lab.ensure(options={"timeout_seconds": 0.3}), said)
+
+
+def test_a_machine_that_multipass_has_lost_touch_with_is_not_powered_off_by_us(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = lab.ensure()
+    monkeypatch.setattr(driver, "UNKNOWN_SECONDS", 0.2)
     lab.fake.faults(states={NAME: "Unknown"})
-    refused(lab, lambda: lab.ensure(options={"timeout_seconds": 0.3}), r"was not up .*state is Unknown.*multipass info")
+    refused(lab, lab.ensure, rf"`multipass stop --force {NAME}` powers it off; then run this again")
+    assert lab.fake.calls("stop") == []
+    lab.fake.faults()
+    lab.fake.run("stop", "--force", NAME)
+    assert lab.ensure() == first, "what the message says works"
+
+
+def test_a_delayed_shutdown_is_called_off(lab: Lab) -> None:
+    first = lab.ensure()
+    lab.fake.run("stop", "--time", "10", NAME)
+    assert lab.fake.instances[NAME]["state"] == "Delayed Shutdown"
+    assert lab.ensure() == first
+    assert lab.fake.instances[NAME]["boots"] == 1
 
 
 def test_one_that_cannot_be_started_is_said(lab: Lab) -> None:
@@ -301,21 +370,57 @@ def test_one_made_from_another_checkout_is_known_by_its_mark(lab: Lab) -> None:
     assert lab.claims == [f"{NAME}.json"]
 
 
-def test_one_deleted_but_not_purged_is_made_anew_if_it_is_ours(lab: Lab) -> None:
+def test_one_deleted_but_not_purged_is_recovered_if_it_is_ours(lab: Lab) -> None:
+    first = lab.ensure()
+    (lab.fake.root(NAME) / "etc/motd").write_text("written since")
+    lab.fake.run("delete", NAME)
+    assert lab.ensure() == first
+    assert (lab.fake.root(NAME) / "etc/motd").read_text() == "written since"
+    assert lab.fake.calls("recover") == [["recover", NAME]]
+    assert lab.fake.calls("purge") == [], "purge would take other people's instances too"
+
+
+def test_one_deleted_that_was_made_from_something_else_is_purged(lab: Lab) -> None:
+    """Recovered, it would let the key of its own user-data in, and not the one that is asked for now."""
     first = lab.ensure()
     lab.fake.run("delete", NAME)
-    second = lab.ensure()
+    second = lab.ensure(user_data=USER_DATA.replace("hello", "another key"))
     assert second.address != first.address
     assert ["delete", "--purge", NAME] in lab.fake.calls("delete")
     assert lab.fake.calls("purge") == [], "purge would take other people's instances too"
 
 
+@pytest.mark.parametrize("state", ["Running", "Stopped"])
+@pytest.mark.parametrize("change", [{"user_data": USER_DATA + "# another"}, {"image": "22.04"}])
+def test_one_made_from_something_else_is_not_adopted(lab: Lab, state: str, change: dict[str, Any]) -> None:
+    lab.ensure()
+    lab.fake.change(NAME, state=state)
+    message = refused(lab, lambda: lab.ensure(**change), "made by an earlier run from another image, user or user-data")
+    assert f"multipass delete --purge {NAME}" in message
+    assert lab.driver.update(lab.spec(**change), lab.lines.append).state == "running", "update takes it as it is"
+
+
+def test_one_of_an_earlier_release_that_wrote_no_digest_is_adopted(lab: Lab) -> None:
+    first = lab.ensure()
+    claim = lab.state_dir / "claims" / f"{NAME}.json"
+    claim.write_text(json.dumps({"owner": OWNER, "user": "ubuntu", "host_key": first.host_key}))
+    assert lab.ensure(user_data=USER_DATA + "# another") == first
+
+
 # ---------------------------------------------------------------------------------------------------------- not ours, so no
+
+
+@pytest.mark.parametrize("state", ["Unknown", "Stopped", "Suspended", "Deleted"])
+def test_somebodys_machine_in_any_state_is_left_as_it_is(lab: Lab, state: str) -> None:
+    foreign(lab)
+    lab.fake.faults(states={NAME: state})
+    lab.fake.change(NAME, deleted=state == "Deleted")
+    assert "frees its name" in refused(lab, lab.ensure, "nothing here says that it belongs to")
 
 
 def foreign(lab: Lab, owner: str = "") -> None:
     """An instance of that name which someone else made."""
-    user_data = multipass.with_owner("{}", owner) if owner else "{}"
+    user_data = ownership.with_owner("{}", owner) if owner else "{}"
     lab.fake.run("launch", "--name", NAME, "--cloud-init", "-", stdin=user_data)
 
 
@@ -427,7 +532,157 @@ def test_a_size_that_multipass_shows_rounded_is_not_taken_for_a_change(lab: Lab,
 
 def test_a_size_in_a_form_unknown_is_an_error() -> None:
     with pytest.raises(DriverError, match="'2 gibibytes'"):
-        multipass._mib("2 gibibytes")
+        cli.mib("2 gibibytes")
+
+
+def test_a_disk_that_would_shrink_stops_nothing_and_a_stopped_machine_stays_stopped(lab: Lab) -> None:
+    lab.ensure()
+    lab.fake.change(NAME, state="Stopped")
+    refused(lab, lambda: lab.ensure(disk_gib=5, cpus=4), "a disk cannot shrink")
+    assert lab.fake.calls("set") == lab.fake.calls("start") == []
+
+
+def test_only_what_differs_is_set(lab: Lab) -> None:
+    lab.ensure()
+    lab.ensure(memory_mib=3072)
+    assert lab.fake.calls("set") == [["set", f"local.{NAME}.memory=3072M"]]
+
+
+def test_a_machine_with_another_address_after_its_resize_says_so(lab: Lab) -> None:
+    lab.ensure()
+    lab.fake.faults(new_addresses=True)
+    state = lab.ensure(cpus=4)
+    assert state.address == lab.fake.instances[NAME]["ipv4"] != "10.155.0.2"
+
+
+def test_a_resize_killed_after_the_stop_is_finished(lab: Lab) -> None:
+    first = lab.ensure()
+    lab.fake.faults(fail={"set": [2, "set failed: killed\n"]})
+    with pytest.raises(DriverError, match="cannot be resized"):
+        lab.ensure(cpus=4)
+    assert lab.fake.instances[NAME]["state"] == "Stopped"
+    lab.fake.faults()
+    assert lab.ensure(cpus=4) == first
+    assert lab.fake.instances[NAME]["cpus"] == 4
+
+
+# -------------------------------------------------------------------------------------------------------------- snapshots
+
+
+def resize(lab: Lab, cpus: int, keep: int) -> None:
+    lab.ensure(cpus=cpus, options={"snapshots": keep})
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second passes whenever somebody asks for the time."""
+
+    class Clock(datetime):
+        seconds = 0
+
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Clock:
+            cls.seconds += 1
+            return cls(2026, 11, 21, 13, 0, cls.seconds, tzinfo=tz)
+
+    monkeypatch.setattr(snapshots, "datetime", Clock)
+
+
+def test_no_snapshot_is_taken_unasked(lab: Lab) -> None:
+    lab.ensure()
+    lab.ensure(cpus=4)
+    assert lab.fake.calls("snapshot") == []
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_snapshot_is_taken_before_each_resize_and_the_newest_are_kept(lab: Lab) -> None:
+    lab.ensure()
+    lab.fake.run("stop", NAME)
+    for own in ("mine", "before-resize-of-mine"):
+        lab.fake.run("snapshot", "--name", own, NAME)
+    for cpus in (3, 4, 5):
+        resize(lab, cpus, keep=2)
+    found = lab.fake.instances[NAME]["snapshots"]
+    assert list(found) == [
+        "mine",
+        "before-resize-of-mine",
+        "before-resize-20261121t130002z",
+        "before-resize-20261121t130003z",
+    ]
+    assert [s["sizes"]["cpus"] for s in found.values()] == [2, 2, 3, 4]
+    assert found["before-resize-20261121t130003z"]["comment"] == "before cpus=5"
+    assert lab.fake.instances[NAME]["state"] == "Running"
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_resize_that_is_finished_later_has_the_snapshot_of_before(lab: Lab) -> None:
+    lab.ensure()
+    lab.fake.faults(fail={"set": [2, "set failed: killed\n"]})
+    with pytest.raises(DriverError):
+        resize(lab, 4, keep=1)
+    lab.fake.faults()
+    resize(lab, 4, keep=1)
+    assert list(lab.fake.instances[NAME]["snapshots"]) == ["before-resize-20261121t130001z"]
+
+
+def test_a_machine_without_snapshots_is_not_resized_when_they_are_asked_for(lab: Lab) -> None:
+    lab.ensure()
+    lab.fake.faults(no_snapshots=True)
+    with pytest.raises(DriverError, match="snapshots feature is not implemented on this backend"):
+        resize(lab, 4, keep=1)
+    assert lab.fake.instances[NAME]["cpus"] == 2
+
+
+@pytest.mark.parametrize("state", ["Running", "Stopped"])
+def test_a_snapshot_by_hand_leaves_the_machine_as_it_was(lab: Lab, state: str) -> None:
+    lab.ensure()
+    lab.fake.change(NAME, state=state)
+    taken = lab.driver.snapshot(lab.spec(), lab.lines.append)
+    (made,) = lab.fake.instances[NAME]["snapshots"]
+    assert re.fullmatch(r"by-hand-\d{8}t\d{6}z", made)
+    assert (taken.machine, taken.snapshot) == (NAME, f"{NAME}.{made}")
+    assert lab.fake.instances[NAME]["state"] == state
+    lab.fake.run("stop", NAME)
+    lab.fake.run("set", f"local.{NAME}.cpus=7")
+    assert lab.fake.run(*taken.restore.split()[1:], "--destructive").returncode == 0
+    assert lab.fake.instances[NAME]["cpus"] == 2
+
+
+def test_snapshots_by_hand_stay(lab: Lab) -> None:
+    lab.ensure()
+    lab.driver.snapshot(lab.spec(), lab.lines.append)
+    for cpus in (3, 4):
+        resize(lab, cpus, keep=1)
+        time.sleep(1)
+    kinds = [name.rsplit("-", 1)[0] for name in lab.fake.instances[NAME]["snapshots"]]
+    assert kinds == ["by-hand", "before-resize"]
+
+
+def test_a_snapshot_that_fails_leaves_the_machine_running(lab: Lab) -> None:
+    lab.ensure()
+    lab.fake.faults(fail={"snapshot": [2, "snapshot failed: no space left\n"]})
+    with pytest.raises(DriverError, match="no space left"):
+        lab.driver.snapshot(lab.spec(), lab.lines.append)
+    assert lab.fake.instances[NAME]["state"] == "Running"
+
+
+@pytest.mark.parametrize("state", ["Suspended", "Unknown", "Deleted"])
+def test_no_snapshot_of_a_machine_that_cannot_be_stopped(lab: Lab, state: str) -> None:
+    lab.ensure()
+    lab.fake.faults(states={NAME: state})
+    refused(lab, lambda: lab.driver.snapshot(lab.spec(), lab.lines.append), f"is {state.lower()}: a snapshot is taken")
+
+
+def test_no_snapshot_of_somebodys_machine(lab: Lab) -> None:
+    foreign(lab)
+    refused(lab, lambda: lab.driver.snapshot(lab.spec(), lab.lines.append), "left alone")
+
+
+def test_a_machine_goes_with_its_snapshots(lab: Lab) -> None:
+    lab.ensure()
+    lab.driver.snapshot(lab.spec(), lab.lines.append)
+    lab.delete()
+    assert lab.fake.instances == {}
 
 
 # ----------------------------------------------------------------------------------------------------------------- mounts
@@ -530,7 +785,7 @@ def test_the_list_has_this_owners_machines_whatever_their_state(lab: Lab) -> Non
     assert [(m.name, m.state) for m in found] == [(NAME, "running"), ("lab-vm-1", "stopped")]
     assert found[0] == first
     assert (found[1].address, found[1].host_key[:12]) == ("", "ssh-ed25519 ")
-    assert len(lab.fake.calls()) - calls == 1
+    assert [words[0] for words in lab.fake.calls()[calls:]] == ["version", "list"]
 
 
 # ------------------------------------------------------------------------------------------------------------------- lock
@@ -570,7 +825,7 @@ def test_nothing_is_left_running(lab: Lab) -> None:
 
 
 def test_the_mark_goes_before_the_files_of_the_user_data() -> None:
-    document = yaml.safe_load(multipass.with_owner(USER_DATA, OWNER))
+    document = yaml.safe_load(ownership.with_owner(USER_DATA, OWNER))
     assert [file["path"] for file in document["write_files"]] == ["/etc/istio-vms/owner", "/etc/motd"]
     assert document["hostname"] == "lab-server-1"
-    assert re.match(r"#cloud-config\n", multipass.with_owner("{}", OWNER))
+    assert re.match(r"#cloud-config\n", ownership.with_owner("{}", OWNER))

@@ -1,0 +1,114 @@
+"""Whose an instance is: a mark in the machine, and a claim beside us."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from components.machines.cloud_init import cloud_config
+from components.machines.driver import DriverError, MachineSpec
+from components.machines.multipass.cli import DELETED, OWNER_FILE, RUNNING, Identity, Instance
+
+
+@dataclass(frozen=True)
+class Claim:
+    """That we are about to make, or have made, an instance.
+
+    Attributes:
+        owner: whose it is.
+        user: who may log in.
+        host_key: empty until it was seen.
+        made_from: see `made_from`; empty where that is not known.
+    """
+
+    owner: str
+    user: str
+    host_key: str = ""
+    made_from: str = ""
+
+
+class Claims:
+    """One small file per machine name: whose the instance of that name is."""
+
+    def __init__(self, state_dir: Path) -> None:
+        """Keep them in a folder of their own in there."""
+        self._folder = state_dir / "claims"
+
+    def get(self, name: str) -> Claim | None:
+        """The claim to an instance of that name."""
+        try:
+            return Claim(**json.loads(self._file(name).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+
+    def put(self, name: str, claim: Claim) -> None:
+        """Write it, in one step."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        new = self._file(name).with_suffix(".new")
+        new.write_text(json.dumps(dataclasses.asdict(claim)), encoding="utf-8")
+        new.replace(self._file(name))
+
+    def drop(self, name: str) -> None:
+        """Remove it, if there is one."""
+        self._file(name).unlink(missing_ok=True)
+
+    def _file(self, name: str) -> Path:
+        return self._folder / f"{name}.json"
+
+
+def made_from(spec: MachineSpec) -> str:
+    """Changes with whatever only a new instance can follow: image, user and user-data; not with sizes and mounts."""
+    return hashlib.sha256("\0".join((spec.image, spec.user, spec.user_data)).encode()).hexdigest()[:16]
+
+
+def with_owner(user_data: str, owner: str) -> str:
+    """The same user-data, which writes `OWNER_FILE` first.
+
+    Raises:
+        DriverError: it is not in the cloud-config format, which is all that Multipass takes.
+    """
+    try:
+        document = yaml.safe_load(user_data)
+    except yaml.YAMLError as error:
+        raise DriverError(f"the user-data is no YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise DriverError("the user-data is no cloud-config document; Multipass takes nothing else")
+    table = cast("dict[str, Any]", document)
+    mark = {"path": OWNER_FILE, "permissions": "0644", "content": f"{owner}\n"}
+    return cloud_config({**table, "write_files": [mark, *table.get("write_files", [])]})
+
+
+def see_that_ours(instance: Instance, owner: str, claims: Claims, identity: Identity | None) -> None:
+    """Whose an instance is; `identity` is what it says itself, None where it cannot be asked.
+
+    Raises:
+        DriverError: it is not ours, or nothing says that it is.
+    """
+    name, claim = instance.name, claims.get(instance.name)
+    rid = f"`multipass delete --purge {name}` removes it and frees its name"
+    if identity is not None and identity.owner != owner:
+        if claim and claim.owner == owner:
+            claims.drop(name)  # what it was for is gone
+        whose = (
+            f"belongs to {identity.owner!r}"
+            if identity.owner
+            else f"has no {OWNER_FILE}, which cloud-init writes in ours"
+        )
+        raise DriverError(
+            f"there is an instance {name} that {whose}, not to {owner!r}; it is left alone. Choose another name, or: {rid}"
+        )
+    if identity is None and (claim is None or claim.owner != owner):
+        look = {
+            DELETED: f"`multipass recover {name}` and `multipass start {name}`",
+            RUNNING: f"a look at why `multipass exec {name} true` fails",
+        }.get(instance.state, f"`multipass start {name}`")
+        raise DriverError(
+            f"there is an instance {name}, {instance.state.lower()}, and nothing here says that it belongs to {owner!r}; it is left alone. "
+            f"If it is ours, {look} lets it say so itself; then run this again. If it is nobody's, {rid}"
+        )
