@@ -6,10 +6,10 @@ PY := .venv/bin/python
 override ARGS := $(value ARGS)
 export STACK VM ARGS
 
-.PHONY: help up down preview status verify rejoin pr-comment kubeconfig ssh env tools doctor test lint types unit engine e2e bench setup
+.PHONY: help up down preview status verify rejoin snapshot pr-comment kubeconfig ssh env tools doctor test lint types unit engine e2e bench setup
 
 help: ## this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-13s %s\n", $$1, $$2 }'
 
 setup: ## system packages and the Python environment (every target does this first)
 	@ops/setup
@@ -31,6 +31,9 @@ verify: setup ## every promise of the mesh, shown with real traffic  [STACK=] [A
 
 rejoin: setup ## let a VM join the mesh again, with a new token  VM=vm-1 [STACK=]
 	@$(PY) -m ops rejoin
+
+snapshot: setup ## a snapshot of each machine in turn (Multipass), before an upgrade  [VM=] [STACK=]
+	@$(PY) -m ops snapshot
 
 pr-comment: setup ## the comment that a pull request would get for the stack  [STACK=] [ARGS=--drift]
 	@$(PY) -m pull_request preview

@@ -125,7 +125,7 @@ class Machines:
                 "cpus": sizes.cpus,
                 "memory_mib": mib(sizes.memory),
                 "disk_gib": mib(sizes.disk) // 1024,
-                "image": shared.image,
+                "image": shared.image if sizes.image is None else sizes.image,
                 "user": shared.user,
                 "user_data": user_data,
                 "public_key": self._key.public_key,

@@ -1,4 +1,4 @@
-"""The commands behind `make`: up, down, preview, status, rejoin, kubeconfig, ssh, env, run."""
+"""The commands behind `make`: up, down, preview, status, rejoin, snapshot, kubeconfig, ssh, env, run."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def _apply(stack: Stack, repaired: Repaired) -> tuple[state.Deployment, Live]:
     engine.operate(stack, "up", "--yes", "--skip-preview", "--suppress-outputs", *replace, after=after)
     deployment = stack.deployment()
     live = look(state.outputs(deployment))
-    if repaired.started or not live.healthy:
-        live = heal(stack, deployment, live, repaired.started)
+    if repaired.started or repaired.moved or not live.healthy:
+        live = heal(stack, deployment, live, {*repaired.started, *repaired.moved})
     return deployment, live
 
 
@@ -110,6 +110,22 @@ def rejoin() -> int:
     joined = members.join(stack, name, document)
     entry = f"{joined['namespace']}/{joined['workload_entry']}"
     console.print(f"{name} is a healthy member of the mesh: WorkloadEntry {entry}", highlight=False)
+    return 0
+
+
+def snapshot() -> int:
+    """Take a snapshot of each machine in turn, or of `VM`; one that runs is stopped for it and started again."""
+    stack, deployment, _ = _stack_with("machines")
+    documents = {document["name"]: document for document in machines.made(deployment).values()}
+    if not documents:
+        raise OpsError(f"the machines of stack {stack.name} were not made here, so no snapshot can be taken of them")
+    names = [_named(stack, documents)] if os.environ.get("VM") else list(documents)
+    for name in names:
+        taken = machines.snapshot(stack, documents[name])
+        console.print(f"{taken['snapshot']}; back to it, once {name} is stopped: {taken['restore']}", highlight=False)
+    console.print(
+        f"`make up STACK={stack.name}` next: it waits until all is well, and follows new addresses", highlight=False
+    )
     return 0
 
 
@@ -181,7 +197,7 @@ def _arguments(verb: str, **flags: str) -> argparse.Namespace:
         raise OpsError(f"ARGS cannot be read: {error}") from None
 
 
-VERBS = {f.__name__: f for f in (up, down, preview, status, rejoin, kubeconfig, ssh, env)}
+VERBS = {f.__name__: f for f in (up, down, preview, status, rejoin, snapshot, kubeconfig, ssh, env)}
 
 
 def main() -> int:

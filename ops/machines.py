@@ -21,8 +21,8 @@ def made(deployment: state.Deployment) -> dict[str, dict[str, Any]]:
     return {urn: document for urn, document in documents if document["driver"] != "existing"}
 
 
-def states(stack: Stack, machines: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """The driver's word for each machine by its name, `running` for one that is; `gone` for one that it does not have.
+def listed(stack: Stack, machines: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the driver says of each machine by its name: `components.machines.driver.MachineState`; nothing of one that it does not have.
 
     Raises:
         OpsError: the driver does not say.
@@ -31,18 +31,45 @@ def states(stack: Stack, machines: Iterable[Mapping[str, Any]]) -> dict[str, str
     if not wanted:
         return {}
     asked = {key: wanted[0][key] for key in ("driver", "owner")}
-    listed = {one["name"]: one["state"] for one in stack.module("components.machines", "list", asked)}
-    return {machine["name"]: listed.get(machine["name"], GONE) for machine in wanted}
+    names = {machine["name"] for machine in wanted}
+    return {one["name"]: one for one in stack.module("components.machines", "list", asked) if one["name"] in names}
 
 
-def start(stack: Stack, machine: Mapping[str, Any]) -> None:
-    """Start a machine that is stopped; its disk is as it was.
+def states(stack: Stack, machines: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The driver's word for each machine by its name, `running` for one that is; `gone` for one that it does not have.
+
+    Raises:
+        OpsError: the driver does not say.
+    """
+    wanted = list(machines)
+    found = listed(stack, wanted)
+    return {name: found[name]["state"] if name in found else GONE for name in (machine["name"] for machine in wanted)}
+
+
+def moved(deployment: state.Deployment, now: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The machines that are reached elsewhere than the state has it: each one's URN and what its command would print now.
+
+    Args:
+        deployment: the stack's state.
+        now: what the driver says of machines, by name.
+    """
+    read = state.answers(deployment, "components.machines", "ensure")
+    current = {urn: now.get(before["name"], {}) for urn, before in read.items()}
+    return {
+        urn: {**read[urn], **{key: found[key] for key in ("address", "port", "host_key") if found.get(key)}}
+        for urn, found in current.items()
+        if found.get("address") and found["address"] != read[urn]["address"]
+    }
+
+
+def start(stack: Stack, machine: Mapping[str, Any]) -> dict[str, Any]:
+    """Start a machine that is stopped; its disk is as it was. What it is then, its address perhaps another one.
 
     Raises:
         OpsError: it does not start.
     """
     try:
-        stack.module("components.machines", "update", machine)
+        return stack.module("components.machines", "update", machine)
     except OpsError as error:
         raise OpsError(f"machine {machine['name']} could not be started: {error}") from None
 
@@ -51,7 +78,7 @@ def see_that_it_runs(stack: Stack, deployment: state.Deployment, name: str) -> N
     """Start a machine of ours that is stopped.
 
     Raises:
-        OpsError: it is gone, or does not start.
+        OpsError: it is gone, does not start, or is reached elsewhere since.
     """
     wanted = [machine for machine in made(deployment).values() if machine["name"] == name]
     for machine in wanted:
@@ -60,4 +87,14 @@ def see_that_it_runs(stack: Stack, deployment: state.Deployment, name: str) -> N
             raise OpsError(f"machine {name} is gone; `make up STACK={stack.name}` makes it anew")
         if word != RUNNING:
             print(f"machine {name} is {word}; starting it", flush=True)
-            start(stack, machine)
+            if moved(deployment, {name: start(stack, machine)}):
+                raise OpsError(f"machine {name} has another address now; `make up STACK={stack.name}` follows it")
+
+
+def snapshot(stack: Stack, machine: Mapping[str, Any]) -> dict[str, Any]:
+    """Take a snapshot of a machine: `components.machines.driver.Snapshot`. It may have another address afterwards.
+
+    Raises:
+        OpsError: its driver has no snapshots, or it could not be taken.
+    """
+    return stack.module("components.machines", "snapshot", machine, tell=lambda line: print(f"  {line}", flush=True))

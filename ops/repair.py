@@ -4,6 +4,8 @@
 - Operations that were under way: Pulumi does not know how they ended. Machines, nodes and members are made by commands that may be
   run again, and Kubernetes objects are upserted; only a Helm release that was being installed has to be cleared.
 - Machines that are in the state but do not run, for instance after a reboot: they are started, their disks are as they were.
+- Machines that are reached at another address, as Multipass's may be after each start: the state is told, so that `up` changes what
+  depends on it.
 - Machines that were begun and never got into the state: `down` removes them.
 - Gateways that are reached at other addresses than Pulumi last read: it is made to read them again.
 """
@@ -14,7 +16,7 @@ import json
 import socket
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,11 +42,13 @@ class Repaired:
         started: names of machines that did not run.
         replace: URNs of what Pulumi has to make anew: machines that are gone, readings of gateways that have moved.
         gateways_compared: whether the gateways' addresses could be compared; not while machines and cluster are coming up.
+        moved: names of machines that have other addresses; the state has them already.
     """
 
     started: Sequence[str] = ()
     replace: Sequence[str] = ()
     gateways_compared: bool = True
+    moved: Sequence[str] = ()
 
 
 def repair(stack: Stack, to_destroy: bool = False) -> Repaired:
@@ -60,11 +64,13 @@ def repair(stack: Stack, to_destroy: bool = False) -> Repaired:
     if pending:
         names = ", ".join(sorted({state.name(operation["resource"]["urn"]) for operation in pending}))
         print(f"repair: an earlier run was cut off while it worked on {names}")
-    repaired = Repaired() if to_destroy else _start_machines(stack, deployment)
+    repaired, moved = (Repaired(), {}) if to_destroy else _start_machines(stack, deployment)
     if pending:
         if not to_destroy:
             _clear_releases(stack, deployment, pending)
         _forget_pending(stack)
+    if moved:
+        _follow_machines(stack, moved)
     return repaired if to_destroy else _follow_gateways(deployment, repaired)
 
 
@@ -86,8 +92,9 @@ def _clear_dead_lock(stack: Stack) -> None:
 
 def pulumi_runs(pid: int) -> bool:
     """Whether a process of that number is there and is Pulumi: after a reboot the number may be another's."""
+    # One -o each: with both in one, macOS takes the second for the first one's heading.
     seen = subprocess.run(
-        ["ps", "-p", str(pid), "-o", "stat=,comm="], text=True, capture_output=True, check=False
+        ["ps", "-p", str(pid), "-o", "stat=", "-o", "comm="], text=True, capture_output=True, check=False
     ).stdout.split(maxsplit=1)
     return len(seen) == 2 and not seen[0].startswith("Z") and Path(seen[1].strip()).name == "pulumi"
 
@@ -134,28 +141,59 @@ def _unreachable(kubeconfig: str) -> str | None:
 
 
 def _forget_pending(stack: Stack) -> None:
-    """`refresh --clear-pending-creates` would read every object; the list alone is what has to go. Secrets stay encrypted on the way."""
+    """`refresh --clear-pending-creates` would read every object; the list alone is what has to go."""
+
+    def clear(deployment: dict[str, Any]) -> None:
+        deployment["pending_operations"] = []
+
+    _edit_state(stack, clear)
+
+
+def _edit_state(stack: Stack, edit: Callable[[dict[str, Any]], None]) -> None:
+    """Change the stack's state. Secrets stay encrypted on the way."""
     document = json.loads(stack.pulumi("stack", "export", "--stack", stack.name))
-    document["deployment"]["pending_operations"] = []
+    edit(document["deployment"])
     with tempfile.TemporaryDirectory(dir=stack.folder) as folder:
         file = secret_file(Path(folder) / "state.json", json.dumps(document))
         stack.pulumi("stack", "import", "--stack", stack.name, "--file", str(file))
 
 
-def _start_machines(stack: Stack, deployment: state.Deployment) -> Repaired:
-    """Start machines that stopped, and find those that are gone."""
+def _start_machines(stack: Stack, deployment: state.Deployment) -> tuple[Repaired, dict[str, dict[str, Any]]]:
+    """Start machines that stopped, and find those that are gone or reached elsewhere: what the latter would print now, by URN."""
     made = machines.made(deployment)
-    states = machines.states(stack, made.values())
-    gone = [urn for urn, document in made.items() if states[document["name"]] == machines.GONE]
-    running = (machines.RUNNING, machines.GONE)
-    stopped = [document for document in made.values() if states[document["name"]] not in running]
+    found = machines.listed(stack, made.values())
+    gone = [urn for urn, document in made.items() if document["name"] not in found]
+    stopped = [document for document in made.values() if _has_to_be_started(found.get(document["name"]))]
     for document in stopped:
-        print(f"repair: machine {document['name']} is {states[document['name']]}; starting it")
+        print(f"repair: machine {document['name']} is {found[document['name']]['state']}; starting it")
     for urn in gone:
         print(f"repair: machine {made[urn]['name']} is gone; it will be made anew")
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda document: machines.start(stack, document), stopped))
-    return Repaired([document["name"] for document in stopped], gone)
+        started = list(pool.map(lambda document: machines.start(stack, document), stopped))
+    names = [document["name"] for document in stopped]
+    moved = machines.moved(deployment, {**found, **dict(zip(names, started, strict=True))})
+    return Repaired(names, gone, moved=tuple(now["name"] for now in moved.values())), moved
+
+
+def _has_to_be_started(found: Mapping[str, Any] | None) -> bool:
+    """One that runs and has no address yet is waited for in the same way."""
+    return found is not None and (found["state"] != machines.RUNNING or found.get("address") == "")
+
+
+def _follow_machines(stack: Stack, moved: Mapping[str, Mapping[str, Any]]) -> None:
+    """Tell the state where machines are reached: it is what a refresh would do, which this provider's commands do not have."""
+    for now in moved.values():
+        print(f"repair: machine {now['name']} is reached at {now['address']} now; what depends on that will follow")
+
+    def follow(deployment: dict[str, Any]) -> None:
+        for resource in state.resources(deployment):
+            if resource["urn"] in moved:
+                text, known = json.dumps(moved[resource["urn"]]), resource["outputs"]["stdout"]
+                secret = isinstance(known, dict)
+                told = {state.SECRET: known[state.SECRET], "plaintext": json.dumps(text)} if secret else text
+                resource["outputs"]["stdout"] = told
+
+    _edit_state(stack, follow)
 
 
 def _follow_gateways(deployment: state.Deployment, repaired: Repaired) -> Repaired:
@@ -163,7 +201,7 @@ def _follow_gateways(deployment: state.Deployment, repaired: Repaired) -> Repair
 
     While machines start, what the cluster says of them is old, or of the moment: comparing then has to wait until all of it is up.
     """
-    moved = None if repaired.started else gateways.moved(deployment)
+    moved = None if repaired.started or repaired.moved else gateways.moved(deployment)
     return replace(repaired, replace=[*repaired.replace, *(moved or [])], gateways_compared=moved is not None)
 
 

@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 
 from components.machines.driver import DriverError
+from components.machines.multipass import check_host as check_multipass
 from components.machines.nspawn import check_host
 from lab.tools import plugins
 from lab.tools.cache import bin_directory
@@ -95,10 +96,11 @@ def get_tools(stack: str, *, machines: bool) -> None:
         OpsError: the machines cannot run on this host, or a tool could not be had; the reasons of that are on stderr.
     """
     settings = yaml.safe_load(stack_files()[stack].read_text())["config"]
-    lab = machines and settings.get(f"{PROJECT}:machines", {}).get("driver") == "nspawn"
-    if lab:
+    driver = settings.get(f"{PROJECT}:machines", {}).get("driver") if machines else None
+    lab = driver == "nspawn"
+    if check := {"nspawn": check_host, "multipass": check_multipass}.get(driver):
         try:
-            check_host()
+            check()
         except DriverError as error:
             raise OpsError(str(error)) from error
     command = [sys.executable, "-m", "lab.tools", "install", "--quiet", *([] if lab else ["pulumi"])]

@@ -49,13 +49,23 @@ def check_artifacts(
             )
 
 
+def _images(settings: Settings) -> Iterator[tuple[str, str]]:
+    if settings.machines.image:
+        yield f"{PROJECT}:machines.image", settings.machines.image
+    pools = {"servers": settings.cluster.servers, "agents": settings.cluster.agents}
+    own = [(f"{PROJECT}:cluster.{name}.image", pool.image) for name, pool in pools.items()]
+    for i, workload in enumerate(settings.workloads):
+        own += [(f"{PROJECT}:workloads[{i}].vms[{j}].image", vm.image) for j, vm in enumerate(workload.vms)]
+    yield from ((at, image) for at, image in own if image)
+
+
 def missing_files(settings: Settings) -> list[Problem]:
     """Files and folders the settings name that are not on this machine."""
     named = [(f"{at}.path", artifact.path) for at, artifact in _artifacts(settings.cluster, settings.mesh)]
     named += [(f"{PROJECT}:machines.mounts[{i}].source", m.source) for i, m in enumerate(settings.machines.mounts)]
     named += [(f"{PROJECT}:machines.privateKeyFile", settings.machines.private_key_file)]
     if settings.machines.driver is DriverName.NSPAWN:
-        named += [(f"{PROJECT}:machines.image", str(Path(settings.machines.image).expanduser()))]
+        named += [(at, str(Path(image).expanduser())) for at, image in _images(settings)]
     if settings.mesh.charts.directory:
         charts = ("base", "istiod", "gateway")
         named += [(f"{PROJECT}:mesh.charts.directory", f"{settings.mesh.charts.directory}/{chart}") for chart in charts]

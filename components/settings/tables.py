@@ -73,10 +73,14 @@ class HostSettings(Table):
 
 
 class MultipassSettings(Table):
-    """Options of driver `multipass`. `networks` are further ones, each as `multipass launch --network` takes it."""
+    """Options of driver `multipass`. `networks` are further ones, each as `multipass launch --network` takes it.
+
+    `snapshots` is how many are kept of those taken before a machine is resized; 0 takes none.
+    """
 
     networks: tuple[str, ...] = ()
     timeout_seconds: Annotated[int, Field(ge=60)] = 900
+    snapshots: Annotated[int, Field(ge=0, le=10)] = 0
 
 
 class MachinesSettings(Table):
@@ -92,8 +96,9 @@ class MachinesSettings(Table):
 
 
 class Sizes(Table):
-    """The size of one machine."""
+    """The size of one machine, and what it boots where that is not `machines.image`."""
 
+    image: str | None = None
     cpus: Annotated[int, Field(ge=1, le=128)] = 2
     memory: Memory = "2Gi"
     disk: Disk = "10Gi"

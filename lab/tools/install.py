@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from lab.tools import artifacts, found, plugins
+from lab.tools import artifacts, found, plugins, recipes
 from lab.tools.cache import Slot, Source, log_file
 from lab.tools.found import Found
 from lab.tools.job import Job, Processes, ToolError
@@ -125,6 +125,9 @@ class Installer:
         seconds = self._download(tool, place.partial)
         if seconds is not None:
             return "official", seconds
+        if recipes.HERE != recipes.LAB:
+            whose = "its publisher cannot be reached" if tool.official else "it has no official release"
+            raise ToolError(f"{tool.name} {tool.version}: {whose}, and on {recipes.HERE} nothing is built")
         job = self._job(tool, place.partial)
         spent = 0.0
         if fetching := [step for step in tool.steps if step.fetches]:

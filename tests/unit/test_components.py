@@ -102,6 +102,16 @@ def test_seven_machines_and_nothing_of_them_is_secret(lab: Recorder) -> None:
     assert "istio-sidecar" not in stdin(lab, "lab-agent-1-machine")["user_data"]
 
 
+def test_a_machine_boots_its_own_image_and_another_one_makes_it_anew() -> None:
+    tables = put(put(LAB, "cluster.agents.image", "/srv/agents"), "workloads.0.vms.1.image", "/srv/vm")
+    made = run_program(tables)
+    machines = [name for name in made.made if name.endswith("-machine")]
+    images = {name: stdin(made, name)["image"] for name in machines}
+    own = {"lab-agent-1": "/srv/agents", "lab-agent-2": "/srv/agents", "lab-vm-2": "/srv/vm"}
+    assert images == dict.fromkeys(machines, LAB["machines"]["image"]) | {f"{n}-machine": i for n, i in own.items()}
+    assert all(image in made.made[name].inputs["triggers"] for name, image in images.items())
+
+
 def test_secrets_are_never_in_a_command(lab: Recorder) -> None:
     for args in lab.made.values():
         for key in ("create", "update", "delete", "environment"):

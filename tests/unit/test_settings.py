@@ -91,6 +91,8 @@ def test_tables_that_are_left_out_ask_for_nothing_but_mutual_tls() -> None:
         ("machines.driver", "vmware", "machines.driver", "nspawn"),
         ("machines.colour", "red", "machines.colour", "unknown setting"),
         ("machines.image", "", "machines.image", "what to boot"),
+        ("cluster.agents.image", " ", "cluster.agents.image", "is empty"),
+        ("machines.multipass", {"snapshots": -1}, "machines.multipass.snapshots", "greater than or equal to 0"),
         ("machines.user", "Root User", "machines.user", "Linux user name"),
         ("machines.networks.0.cidr", "10.89.0.0/33", "machines.networks[0].cidr", "IPv4 network"),
         ("machines.networks.0.cidr", "10.89.0.1/24", "machines.networks[0].cidr", "host bits"),
@@ -193,6 +195,24 @@ def test_machine_names_stay_within_a_host_name() -> None:
     tables = put(LAB, "workloads.0.vms.0.name", "v" * 40)
     assert "longer" in problems(tables, stack="a" * 20)["workloads[0].vms[0].name"]
     assert "short DNS label" in problems(LAB, stack="Lab_1")["stack"]
+
+
+def test_machines_may_have_images_of_their_own_and_then_need_no_common_one() -> None:
+    tables = put(put(DEV, "cluster.agents.image", "22.04"), "workloads.0.vms.0.image", "noble")
+    parsed = parse(tables, "dev")
+    assert (parsed.cluster.servers.image, parsed.cluster.agents.image) == (None, "22.04")
+    assert parsed.workloads[0].vms[0].image == "noble"
+    every = put(put(tables, "machines.image", ""), "cluster.servers.image", "24.04")
+    assert "what to boot" in problems(every, stack="dev")["machines.image"]
+    for i, workload in enumerate(every["workloads"]):
+        for j in range(len(workload["vms"])):
+            every = put(every, f"workloads.{i}.vms.{j}.image", "24.04")
+    assert parse(every, "dev").machines.image == ""
+
+
+def test_existing_hosts_boot_no_image() -> None:
+    tables = put(put(DEV, "machines.driver", "existing"), "workloads.0.vms.0.image", "noble")
+    assert "boots nothing" in problems(tables)["workloads[0].vms[0].image"]
 
 
 def test_existing_hosts_name_host_and_key() -> None:

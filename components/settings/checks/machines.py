@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from components.settings.problems import PROJECT, Problem, duplicates
 from components.settings.stack import node_names
-from components.settings.tables import ClusterSettings, MachinesSettings, WorkloadSettings
+from components.settings.tables import ClusterSettings, MachinesSettings, Sizes, WorkloadSettings
 from components.settings.values import DriverName
 
 _STACK = re.compile(r"[a-z]([a-z0-9-]{0,18}[a-z0-9])?")
@@ -37,6 +37,7 @@ def check_machines(
     yield from _check_cidrs(machines, cluster)
     yield from _check_names(stack, cluster, workloads)
     if machines:
+        yield from _check_images(machines, cluster, workloads)
         yield from _check_hosts(machines, cluster, workloads)
         yield from _check_networks(machines, cluster, workloads)
 
@@ -59,8 +60,28 @@ def _check_shared(machines: MachinesSettings) -> Iterator[Problem]:
             yield Problem(f"{at}.privateKeyFile", "missing; driver existing needs the key that opens the hosts")
         if machines.mounts:
             yield Problem(f"{at}.mounts", "driver existing cannot mount folders; give artifacts by url")
-    elif not machines.image:
-        yield Problem(f"{at}.image", f"missing; driver {machines.driver.value} needs to know what to boot")
+
+
+def _check_images(
+    machines: MachinesSettings, cluster: ClusterSettings | None, workloads: tuple[WorkloadSettings, ...]
+) -> Iterator[Problem]:
+    """Every machine that is made has an image: its own, or the one of all."""
+    used: list[tuple[str, Sizes]] = []
+    if cluster:
+        pools = {"servers": cluster.servers, "agents": cluster.agents}
+        used += [(f"{PROJECT}:cluster.{name}", pool) for name, pool in pools.items() if pool.size or pool.image]
+    for i, workload in enumerate(workloads):
+        used += [(f"{PROJECT}:workloads[{i}].vms[{j}]", vm) for j, vm in enumerate(workload.vms)]
+    for at, sizes in used:
+        if sizes.image is not None and machines.driver is DriverName.EXISTING:
+            yield Problem(f"{at}.image", "driver existing boots nothing; remove it")
+        if sizes.image is not None and not sizes.image.strip():
+            yield Problem(f"{at}.image", "is empty; leave it out for machines.image")
+    everyone_has_one = used and all(sizes.image is not None for _, sizes in used)
+    if machines.driver is not DriverName.EXISTING and not machines.image and not everyone_has_one:
+        yield Problem(
+            f"{PROJECT}:machines.image", f"missing; driver {machines.driver.value} needs to know what to boot"
+        )
 
 
 def _check_cluster(cluster: ClusterSettings) -> Iterator[Problem]:

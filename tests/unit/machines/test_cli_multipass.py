@@ -86,6 +86,21 @@ def test_a_machines_life(operator: Operator, document: dict[str, Any]) -> None:
     assert operator.fake.instances == {}
 
 
+def test_a_snapshot_is_taken_and_said(operator: Operator, document: dict[str, Any]) -> None:
+    operator.ask("ensure", document)
+    taken = operator.ask("snapshot", document)
+    (made,) = operator.fake.instances["lab-hello-1"]["snapshots"]
+    name = f"lab-hello-1.{made}"
+    assert taken == {"machine": "lab-hello-1", "snapshot": name, "restore": f"multipass restore {name}"}
+
+
+@pytest.mark.parametrize("driver", ["existing", "nspawn"])
+def test_drivers_without_snapshots_say_so(operator: Operator, document: dict[str, Any], driver: str) -> None:
+    ran = operator.run("snapshot", document | {"driver": driver})
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr == f"machines of driver {driver} have no snapshots; those of multipass do\n"
+
+
 def test_a_failures_last_line_says_what_to_do(operator: Operator, document: dict[str, Any]) -> None:
     operator.fake.faults(daemon="down")
     ran = operator.run("ensure", document)

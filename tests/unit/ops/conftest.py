@@ -121,6 +121,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setenv("FAKE_WORLD", str(made.folder))
     monkeypatch.setattr(workspace, "ROOT", made.project)
     monkeypatch.setattr(workspace, "check_host", lambda: None)
+    monkeypatch.setattr(workspace, "check_multipass", lambda: None)
     monkeypatch.setattr(engine, "ROOT", made.project)
     return made
 
@@ -150,9 +151,11 @@ def command(
     return {"urn": urn(kind, name), "custom": True, "type": kind, "inputs": inputs, **outputs}
 
 
-def machine(name: str, driver: str = "nspawn") -> dict[str, Any]:
+def machine(name: str, driver: str = "nspawn", address: str = "") -> dict[str, Any]:
+    """A machine that was begun; with an address one that was made."""
     document = {"driver": driver, "name": name, "owner": "istio-vms/lab", "user_data": "#cloud-config"}
-    return command(f"{name}-machine", "components.machines", "ensure", document)
+    printed = {"name": name, "address": address, "port": 22, "user": "ubuntu", "host_key": "K", "state": "running"}
+    return command(f"{name}-machine", "components.machines", "ensure", document, printed=printed if address else None)
 
 
 def gateway(name: str, addresses: list[str], **ports: int) -> dict[str, Any]:

@@ -101,6 +101,20 @@ def test_up_looks_after_members_of_machines_it_started(
     assert [document["ssh"]["host"] for document in world.modules("workloads", "join")] == ["10.89.1.10"]
 
 
+def test_up_follows_a_machine_to_its_address_and_looks_after_its_member(
+    world: World, live: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.put("deployment.json", deployment(live, machine("lab-vm-2", "multipass", "10.89.1.10")))
+    world.put("machines.list.json", [{"name": "lab-vm-2", "state": "running", "address": "10.89.1.77"}])
+    world.put("samples.prove.json", [])
+    assert run(monkeypatch, "up") == 0
+    assert "10.89.1.77" in (world.folder / "imported.json").read_text()
+    assert world.modules("machines", "update") == [], "it runs; only its address is another one"
+    verbs = [call["words"][0] if call["words"][0] != "stack" else call["words"][1] for call in world.calls()]
+    assert verbs.index("import") < verbs.index("up")
+    assert len(world.modules("workloads", "join")) == 1, "what the cluster says of it may be of before"
+
+
 def test_up_follows_a_gateway_before_anything_else(world: World, live: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     read = gateway("istio-eastwestgateway", ["10.89.0.11"])
     world.put("deployment.json", deployment(live, read))
@@ -346,6 +360,60 @@ def test_a_stopped_vm_is_started_to_join_again(
     assert "machine lab-vm-2 is stopped; starting it\n" in capsys.readouterr().out
 
 
+def test_a_vm_that_starts_elsewhere_waits_for_up_to_join_again(
+    world: World, live: Api, stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    joining(world, live, "stopped")
+    resources = json.loads((world.folder / "deployment.json").read_text())["resources"]
+    others = [one for one in resources if not one["urn"].endswith("lab-vm-2-machine")]
+    world.put("deployment.json", {"resources": [*others, machine("lab-vm-2", "multipass", "10.89.1.10")]})
+    world.put("machines.update.json", {"name": "lab-vm-2", "address": "10.89.1.77"})
+    monkeypatch.setenv("VM", "vm-2")
+    assert run(monkeypatch, "rejoin") == 1
+    assert "has another address now; `make up STACK=lab` follows it" in capsys.readouterr().err
+    assert world.modules("workloads", "join") == []
+
+
+@pytest.mark.parametrize(("vm", "names"), [("", ["lab-a", "lab-b"]), ("b", ["lab-b"])])
+def test_snapshots_are_taken_of_each_machine_in_turn(
+    world: World,
+    live: Api,
+    stack: Stack,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    vm: str,
+    names: list[str],
+) -> None:
+    world.put("deployment.json", deployment(live, machine("lab-a", "multipass"), machine("lab-b", "multipass")))
+    world.put(
+        "machines.snapshot.json",
+        {"machine": "m", "snapshot": "m.by-hand-1", "restore": "multipass restore m.by-hand-1"},
+    )
+    monkeypatch.setenv("VM", vm)
+    assert run(monkeypatch, "snapshot") == 0
+    assert [document["name"] for document in world.modules("machines", "snapshot")] == names
+    shown = capsys.readouterr().out
+    assert "multipass restore m.by-hand-1" in shown
+    assert shown.splitlines()[-1].startswith("`make up STACK=lab` next")
+
+
+def test_snapshots_that_the_driver_does_not_have_are_an_error(
+    world: World, live: Api, stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.put("deployment.json", deployment(live, machine("lab-a")))
+    world.put("machines.snapshot.error", "machines of driver nspawn have no snapshots; those of multipass do")
+    assert run(monkeypatch, "snapshot") == 1
+    assert capsys.readouterr().err == "error: machines of driver nspawn have no snapshots; those of multipass do\n"
+
+
+def test_hosts_of_others_get_no_snapshots(
+    world: World, live: Api, stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.put("deployment.json", deployment(live, machine("lab-a", driver="existing")))
+    assert run(monkeypatch, "snapshot") == 1
+    assert "were not made here" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -469,6 +537,20 @@ def test_up_ends_before_any_tool_where_machines_cannot_run(
     assert run(monkeypatch, "up") == 1
     assert "or use STACK=dev" in capsys.readouterr().err
     assert world.tools() == []
+
+
+def test_up_ends_before_any_tool_where_multipass_does_not_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> None:
+        raise DriverError("the Multipass daemon does not run")
+
+    (world.project / "Pulumi.lab.yaml").write_text("config:\n  istio-vms:machines: {driver: multipass}\n")
+    monkeypatch.setattr(workspace, "check_multipass", refuse)
+    assert run(monkeypatch, "up") == 1
+    assert capsys.readouterr().err == "error: the Multipass daemon does not run\n"
+    assert world.tools() == []
+    assert run(monkeypatch, "preview") == 0, "which needs no Multipass"
 
 
 def test_up_ends_where_a_tool_cannot_be_had(

@@ -272,6 +272,54 @@ def test_a_machine_that_does_not_start_is_named(stack: Stack, world: World) -> N
         repair(stack)
 
 
+def test_a_machine_that_is_reached_elsewhere_is_told_to_the_state(
+    stack: Stack, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after a reboot of the host: one was started by Multipass itself, one by us, one is where it was."""
+    machines = [machine(f"lab-{name}", "multipass", f"10.155.0.{i}") for i, name in enumerate(("a", "b", "c"))]
+    machines[0]["outputs"]["stdout"] = state.reveal(machines[0]["outputs"]["stdout"])
+    untouched = json.loads(json.dumps(machines[2]))
+    world.put("deployment.json", {"resources": machines})
+    listed = [("lab-a", "running", "10.155.0.9"), ("lab-b", "stopped", ""), ("lab-c", "running", "10.155.0.2")]
+    keys = ("name", "state", "address")
+    world.put(
+        "machines.list.json", [{"host_key": "", "port": 22, **dict(zip(keys, one, strict=True))} for one in listed]
+    )
+    started = {
+        "name": "lab-b",
+        "address": "10.155.0.8",
+        "port": 22,
+        "user": "ubuntu",
+        "host_key": "K",
+        "state": "running",
+    }
+    world.put("machines.update.json", started)
+    assert repair(stack) == Repaired(["lab-b"], [], gateways_compared=False, moved=("lab-a", "lab-b"))
+    resources = json.loads((world.folder / "imported.json").read_text())["deployment"]["resources"]
+    told = [json.loads(state.reveal(resource["outputs"]["stdout"])) for resource in resources]
+    assert told[0] == {**started, "name": "lab-a", "address": "10.155.0.9"}, "a key that is not known stays as it was"
+    assert told[1] == started
+    assert isinstance(resources[0]["outputs"]["stdout"], str), "what was no secret is none"
+    assert resources[2] == untouched
+    assert "--show-secrets" not in world.calls("stack", "export")[-1]["words"]
+    assert "repair: machine lab-a is reached at 10.155.0.9 now" in capsys.readouterr().out
+
+
+def test_a_machine_that_runs_without_an_address_is_waited_for(stack: Stack, world: World) -> None:
+    world.put("deployment.json", {"resources": [machine("lab-a", "multipass", "10.155.0.1")]})
+    world.put("machines.list.json", [{"name": "lab-a", "state": "running", "address": ""}])
+    world.put("machines.update.json", {"name": "lab-a", "address": "10.155.0.1"})
+    assert repair(stack).started == ["lab-a"]
+    assert not (world.folder / "imported.json").exists(), "it has come back where it was"
+
+
+def test_machines_are_not_followed_to_be_destroyed(stack: Stack, world: World) -> None:
+    world.put("deployment.json", {"resources": [machine("lab-a", "multipass", "10.155.0.1")]})
+    world.put("machines.list.json", [{"name": "lab-a", "state": "running", "address": "10.155.0.2"}])
+    assert repair(stack, to_destroy=True) == Repaired()
+    assert not (world.folder / "imported.json").exists()
+
+
 def test_existing_hosts_are_neither_started_nor_replaced(stack: Stack, world: World) -> None:
     world.put("deployment.json", {"resources": [machine("lab-a", driver="existing")]})
     assert repair(stack) == Repaired([], [])

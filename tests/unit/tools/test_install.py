@@ -160,3 +160,14 @@ sys.exit(install.install(["slow"], jobs=1))
     runs = [subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.DEVNULL) for _ in range(2)]
     assert [run.wait(timeout=30) for run in runs] == [0, 0]
     assert made.read_text() == "x"
+
+
+def test_where_the_lab_does_not_run_nothing_is_built(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(recipes, "HERE", "darwin-arm64")
+    made: list[str] = []
+    names = table(monkeypatch, tool("pie", lambda job: made.append("pie")))
+    assert install(names, jobs=1) == 1
+    assert made == []
+    assert "it has no official release, and on darwin-arm64 nothing is built" in "".join(capsys.readouterr())

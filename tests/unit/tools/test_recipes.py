@@ -2,13 +2,15 @@
 
 import dataclasses
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from lab.tools import gobuild, recipes
 from lab.tools.gobuild import GoBuild, ModuleFiles
-from lab.tools.recipes import TOOLS, by_name, key, plugin_release, with_needs
+from lab.tools.recipes import TOOLS, by_name, key, plugin_release, pulumi_release, with_needs
 from lab.tools.tool import Call
 from lab.tools.wheels import Wheel
 
@@ -93,3 +95,32 @@ def test_a_key_changes_with_flags_with_module_files_and_with_ingredients(
     (module / "main.go").write_text("package main\n")
     changed = keys(ingredient)
     assert changed[0] != first[0] and changed[1] != first[1]
+
+
+@pytest.mark.parametrize(
+    ("system", "pulumi", "plugin"),
+    [
+        (("Linux", "x86_64"), "linux-x64", "linux-amd64"),
+        (("Linux", "aarch64"), "linux-arm64", "linux-arm64"),
+        (("Darwin", "x86_64"), "darwin-x64", "darwin-amd64"),
+        (("Darwin", "arm64"), "darwin-arm64", "darwin-arm64"),
+    ],
+)
+def test_pulumi_and_its_plugins_are_those_of_the_operators_platform(
+    system: tuple[str, str], pulumi: str, plugin: str
+) -> None:
+    where = recipes.PLATFORMS[system]
+    version = recipes.PULUMI
+    assert pulumi_release(where).url.endswith(f"/pulumi-v{version}-{pulumi}.tar.gz")
+    assert pulumi_release(where).checksums.endswith(f"/pulumi-{version}-checksums.txt"), "one list for all platforms"
+    assert plugin_release("command", where).url.endswith(f"-{plugin}.tar.gz")
+
+
+def test_the_platform_is_looked_up_where_the_program_runs() -> None:
+    program = "import platform; platform.system, platform.machine = lambda: 'Darwin', lambda: 'arm64'\n"
+    program += "from lab.tools import recipes\n"
+    program += "print(recipes.by_name()['pulumi'].official.url, *(t.name for t in recipes.with_needs(['pulumi'])))"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    url, *needed = ran.stdout.split()
+    assert url.endswith("-darwin-arm64.tar.gz")
+    assert needed == ["pulumi"], "nothing is built there, so no Go is needed"
