@@ -112,6 +112,18 @@ def test_a_machine_boots_its_own_image_and_another_one_makes_it_anew() -> None:
     assert all(image in made.made[name].inputs["triggers"] for name, image in images.items())
 
 
+def test_arm64_is_chosen_on_the_machine_whatever_the_operator_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Recorder] = []
+    for machine in ("x86_64", "arm64"):
+        monkeypatch.setattr("platform.machine", lambda machine=machine: machine)
+        made.append(run_program(DEV, "dev"))
+    told = [{name: args.inputs for name, args in recorder.made.items()} for recorder in made]
+    assert told[0] == told[1]
+    for text in (stdin(made[0], "dev-vm-1-machine")["user_data"], script(made[0], "dev-server-1-k3s")):
+        assert 'case "$(uname -m)" in' in text
+        assert "arm64" in text.partition("aarch64 | arm64)")[2].partition(";;")[0]
+
+
 def test_secrets_are_never_in_a_command(lab: Recorder) -> None:
     for args in lab.made.values():
         for key in ("create", "update", "delete", "environment"):
