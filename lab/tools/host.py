@@ -96,7 +96,8 @@ def _kernel(name: str, probe: Callable[[], bool]) -> Check:
 
 
 def _overlay() -> bool:
-    return "\toverlay\n" in Path("/proc/filesystems").read_text() or _succeeds(["modprobe", "overlay"])
+    known = Path("/proc/filesystems")
+    return (known.exists() and "\toverlay\n" in known.read_text()) or _succeeds(["modprobe", "overlay"])
 
 
 def _link_type(kind: str, *arguments: str) -> Callable[[], bool]:
