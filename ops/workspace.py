@@ -96,7 +96,7 @@ def get_tools(stack: str, *, machines: bool) -> None:
         OpsError: the machines cannot run on this host, or a tool could not be had; the reasons of that are on stderr.
     """
     settings = yaml.safe_load(stack_files()[stack].read_text())["config"]
-    driver = settings.get(f"{PROJECT}:machines", {}).get("driver") if machines else None
+    driver: str = settings.get(f"{PROJECT}:machines", {}).get("driver", "") if machines else ""
     lab = driver == "nspawn"
     if check := {"nspawn": check_host, "multipass": check_multipass}.get(driver):
         try:
