@@ -200,11 +200,13 @@ TOOLS: Sequence[Tool] = (
                 packages={"pulumi": "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"},
                 variables={_PULUMI_VERSION: PULUMI},
             ),
-            # the last version whose module holds the Python language host; the engine still speaks its protocol
+            # the last version whose module holds the Python language host; the engine still speaks its protocol, but for what the
+            # shim in front of it fills in: without that it cannot run policy packs
             GoBuild(
                 module="pulumi-language-python",
                 packages={
-                    "pulumi-language-python": "github.com/pulumi/pulumi/sdk/v3/python/cmd/pulumi-language-python"
+                    "pulumi-language-python": "./shim",
+                    "pulumi-language-python-host": "github.com/pulumi/pulumi/sdk/v3/python/cmd/pulumi-language-python",
                 },
                 variables={_PULUMI_VERSION: "3.76.0"},
             ),

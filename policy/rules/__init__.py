@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from policy.rules.exposure import exposed_services
-from policy.rules.host_keys import pinned_host_keys
-from policy.rules.machines import kept, present
-from policy.rules.model import Rule
-from policy.rules.mtls import mesh_wide, strict
-from policy.rules.pins import pinned_versions
-from policy.rules.secrets import plaintext_secrets
-from policy.rules.workloads import bounded
+from .exposure import exposed_services
+from .host_keys import pinned_host_keys
+from .machines import kept, present
+from .model import Rule
+from .mtls import mesh_wide, strict
+from .pins import pinned_versions
+from .secrets import plaintext_secrets
+from .workloads import bounded
 
 
 def _texts(description: str, *default: str) -> dict[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from policy.rules.model import Options, Resource, known, mapping, sequence
+from .model import Options, Resource, known, mapping, sequence
 
 
 def exposed_services(resource: Resource, options: Options) -> Iterable[str]:

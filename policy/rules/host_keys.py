@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from policy.rules.model import Options, Resource, mapping, mappings, texts
+from .model import Options, Resource, mapping, mappings, texts
 
 _UNCHECKED = re.compile(r"StrictHostKeyChecking[= ]+[\"']?(no|off|accept-new)\b|UserKnownHostsFile[= ]+[\"']?/dev/null")
 

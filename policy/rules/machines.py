@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
-from policy.rules.model import Change, Options, Resource, Violation
+from .model import Change, Options, Resource, Violation
 
 _OWNER = "istio-vms:machines:Machine$command:local:Command"
 _SUFFIX = "-machine"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from policy.rules.model import UNKNOWN, Options, Resource, Violation, known, mapping
+from .model import UNKNOWN, Options, Resource, Violation, known, mapping
 
 
 def strict(resource: Resource, _: Options) -> Iterable[str]:

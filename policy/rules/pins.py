@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from policy.rules.model import Options, Resource, known, mappings, texts
+from .model import Options, Resource, known, mappings, texts
 
 _EXACT = re.compile(r"v?\d+\.\d+\.\d+([-+.][\w.+-]+)?")
 _FLOATING = ("latest", "stable", "main", "master", "edge", "nightly", "dev")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from policy.rules.model import Options, Path, Resource, texts
+from .model import Options, Path, Resource, texts
 
 _FORMS = {
     "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",

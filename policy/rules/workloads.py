@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from policy.rules.model import Options, Resource, known, mapping, sequence
+from .model import Options, Resource, known, mapping, sequence
 
 _POD_SPECS = {
     "Pod": ("spec",),

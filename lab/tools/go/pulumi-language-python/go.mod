@@ -2,7 +2,11 @@ module istio-vms/lab/tools/pulumi-language-python
 
 go 1.24
 
-require github.com/pulumi/pulumi/sdk/v3 v3.76.0
+require (
+	github.com/pulumi/pulumi/sdk/v3 v3.76.0
+	google.golang.org/grpc v1.56.1
+	google.golang.org/protobuf v1.30.0
+)
 
 require (
 	github.com/Microsoft/go-winio v0.5.2 // indirect
@@ -59,8 +63,6 @@ require (
 	golang.org/x/term v0.7.0 // indirect
 	golang.org/x/text v0.9.0 // indirect
 	google.golang.org/genproto v0.0.0-20230410155749-daa745c078e1 // indirect
-	google.golang.org/grpc v1.56.1 // indirect
-	google.golang.org/protobuf v1.30.0 // indirect
 	gopkg.in/warnings.v0 v0.1.2 // indirect
 	gopkg.in/yaml.v3 v3.0.1 // indirect
 	lukechampine.com/frand v1.4.2 // indirect
