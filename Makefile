@@ -6,7 +6,7 @@ PY := .venv/bin/python
 override ARGS := $(value ARGS)
 export STACK VM ARGS
 
-.PHONY: help up down preview status verify rejoin snapshot pr-comment kubeconfig ssh env tools doctor test lint types unit engine e2e bench setup
+.PHONY: help up down preview policy status verify rejoin snapshot pr-comment kubeconfig ssh env tools doctor test lint types unit engine e2e bench setup
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-13s %s\n", $$1, $$2 }'
@@ -22,6 +22,9 @@ down: setup ## take everything of the stack down again; only the tool cache stay
 
 preview: setup ## what `up` would change; needs no cluster and no driver  [STACK=]
 	@$(PY) -m ops preview
+
+policy: setup ## judge what `up` would make by the policies of docs/policies.md  [STACK=]
+	@$(PY) -m ops policy
 
 status: setup ## the environment as it is now, read-only; fails when not all is well  [STACK=] [ARGS=--json]
 	@$(PY) -m ops status

@@ -1,4 +1,4 @@
-"""The commands behind `make`: up, down, preview, status, rejoin, snapshot, kubeconfig, ssh, env, run."""
+"""The commands behind `make`: up, down, preview, policy, status, rejoin, snapshot, kubeconfig, ssh, env, run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from components.command_line import Failure
-from ops import engine, gateways, machines, members, state, summary, timeline, workspace
+from ops import engine, gateways, machines, members, policies, state, summary, timeline, workspace
 from ops.errors import Interrupted, OpsError
 from ops.heal import heal
 from ops.live import Live, look
@@ -36,6 +36,7 @@ def up() -> int:
     stack = Stack.open(name)
     repaired = repair(stack)
     remember(stack)
+    policies.before_up(stack)
     deployment, live = _apply(stack, repaired)
     if not repaired.gateways_compared and (moved := gateways.moved(deployment)):
         deployment, live = _apply(stack, Repaired(replace=moved))
@@ -51,7 +52,8 @@ def _apply(stack: Stack, repaired: Repaired) -> tuple[state.Deployment, Live]:
     """Make the world what the program says, and heal what is not well nevertheless: the state and the cluster afterwards."""
     replace = [word for urn in repaired.replace for word in ("--replace", urn)]
     after = f"`make up STACK={stack.name}` goes on from here, `make down STACK={stack.name}` takes all of it down"
-    engine.operate(stack, "up", "--yes", "--skip-preview", "--suppress-outputs", *replace, after=after)
+    words = ["--yes", "--skip-preview", "--suppress-outputs", *policies.flags(stack), *replace]
+    engine.operate(stack, "up", *words, after=after)
     deployment = stack.deployment()
     live = look(state.outputs(deployment))
     if repaired.started or repaired.moved or not live.healthy:
@@ -82,7 +84,18 @@ def preview() -> int:
     """Show what `up` would change."""
     name = _choose(tell=True)
     workspace.get_tools(name, machines=False)
-    engine.operate(Stack.open(name), "preview")
+    stack = Stack.open(name)
+    engine.operate(stack, "preview", *policies.flags(stack))
+    policies.after_preview(stack)
+    return 0
+
+
+def policy() -> int:
+    """Judge what `up` would make of the stack by its policies."""
+    name = _choose(tell=True)
+    workspace.get_tools(name, machines=False)
+    stack = Stack.open(name)
+    policies.tell(stack, policies.judged_preview(stack))
     return 0
 
 
@@ -197,7 +210,7 @@ def _arguments(verb: str, **flags: str) -> argparse.Namespace:
         raise OpsError(f"ARGS cannot be read: {error}") from None
 
 
-VERBS = {f.__name__: f for f in (up, down, preview, status, rejoin, snapshot, kubeconfig, ssh, env)}
+VERBS = {f.__name__: f for f in (up, down, preview, policy, status, rejoin, snapshot, kubeconfig, ssh, env)}
 
 
 def main() -> int:

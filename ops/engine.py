@@ -25,15 +25,17 @@ from ops.errors import Interrupted, OpsError, missing_pulumi, reason
 from ops.workspace import ROOT, Stack
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m|<\{%.*?%\}>")
-_SAYS_NOTHING = re.compile(
+SAYS_NOTHING = re.compile(
     r"(update|preview|destroy|refresh) failed|an unhandled error occurred: program exited with .*"
 )
 """What the engine says besides the reason."""
 # The first is said again with every plugin that starts, where we say it once; the rest advises what `make down` does next.
-_NOISE = re.compile(
+NOISE = re.compile(
     r"warning: using pulumi-resource-[\w-]+ from \$PATH at "
     r"|^The resources in the stack have been deleted, but |^If you want to remove the stack completely, "
 )
+LOG = "events.jsonl"
+"""The log of the last operation in the stack's folder."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -60,7 +62,7 @@ def operate(stack: Stack, verb: str, *arguments: str, after: str = "") -> None:
         OpsError: it failed; the message has a line for each resource that did.
         Interrupted: it was asked to end.
     """
-    log = stack.folder / "events.jsonl"
+    log = stack.folder / LOG
     log.unlink(missing_ok=True)
     colour = "always" if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else "never"
     words = [*stack.on_stack(verb, *arguments), "--non-interactive", "--color", colour, "--event-log", str(log)]
@@ -68,7 +70,7 @@ def operate(stack: Stack, verb: str, *arguments: str, after: str = "") -> None:
     if asked:
         raise Interrupted(f"interrupted; {after}" if after else "interrupted")
     if code:
-        raise OpsError(_message(verb, code, failures(log), after))
+        raise OpsError(message(verb, code, failures(log), after))
 
 
 def _run(command: list[str], env: dict[str, str]) -> tuple[int, bool]:
@@ -115,8 +117,8 @@ def _show(pipe: IO[bytes], out: IO[str]) -> None:
     while data := os.read(pipe.fileno(), 65536):
         for part in re.split(r"(?<=\n)", decoder.decode(data)):
             line += part
-            text = _COLOURS.sub("", line)
-            if text.startswith("@") or (text.endswith("\n") and not _NOISE.search(text)):
+            text = plain(line)
+            if text.startswith("@") or (text.endswith("\n") and not NOISE.search(text)):
                 out.write(line[shown:])
                 shown = len(line)
             if text.endswith("\n"):
@@ -124,20 +126,30 @@ def _show(pipe: IO[bytes], out: IO[str]) -> None:
         out.flush()
 
 
+def plain(text: str) -> str:
+    """The text without colours."""
+    return _COLOURS.sub("", text)
+
+
 def failures(log: Path) -> list[Failed]:
     """What the event log has on resources that failed, each with its last reason; the program itself goes by `the program`."""
     found: dict[str, str] = {}
-    for event in _events(log):
+    for event in events(log):
+        if (said := event.get("policyEvent")) and said["enforcementLevel"] == "mandatory":
+            name = state.name(said.get("resourceUrn", "")) or "the stack"
+            found[f"policy {said['policyName']}: {name}"] = reason(plain(said["message"]))
+            continue
         diagnostic = event.get("diagnosticEvent", {})
         if diagnostic.get("severity") != "error" or diagnostic.get("ephemeral"):
             continue
-        urn, text = diagnostic.get("urn", ""), _COLOURS.sub("", diagnostic["message"])
-        if not _SAYS_NOTHING.fullmatch(text.strip()):
+        urn, text = diagnostic.get("urn", ""), plain(diagnostic["message"])
+        if not SAYS_NOTHING.fullmatch(text.strip()):
             found[state.name(urn) if urn and "pulumi:pulumi:Stack" not in urn else "the program"] = reason(text)
     return [Failed(name, why) for name, why in found.items()]
 
 
-def _events(log: Path) -> Iterator[dict[str, Any]]:
+def events(log: Path) -> Iterator[dict[str, Any]]:
+    """What the engine has logged."""
     for line in log.read_text(errors="replace").splitlines() if log.exists() else []:
         try:
             yield json.loads(line)
@@ -145,7 +157,8 @@ def _events(log: Path) -> Iterator[dict[str, Any]]:
             return  # The engine was killed while it wrote this, its last line.
 
 
-def _message(verb: str, code: int, failed: list[Failed], after: str) -> str:
+def message(verb: str, code: int, failed: list[Failed], after: str) -> str:
+    """What failed, a line for each resource, and what to do then."""
     ending = f"was ended by {signal.Signals(-code).name}" if code < 0 else "failed; its reasons are above"
     said = [f"{one.name}: {one.reason}" for one in failed] or [f"`pulumi {verb}` {ending}"]
     return "\n  ".join([*said, *([after] if after else [])])

@@ -104,7 +104,8 @@ def get_tools(stack: str, *, machines: bool) -> None:
         except DriverError as error:
             raise OpsError(str(error)) from error
     command = [sys.executable, "-m", "lab.tools", "install", "--quiet", *([] if lab else ["pulumi"])]
-    code = subprocess.run(command, cwd=ROOT, check=False).returncode
+    # On stderr, tables too: what a target prints on stdout may be for a program.
+    code = subprocess.run(command, cwd=ROOT, stdout=sys.__stderr__, check=False).returncode
     if code:
         raise OpsError(
             "not every tool could be had, see above; `make tools` goes on from here, `make doctor` says what is there"

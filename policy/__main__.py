@@ -28,17 +28,16 @@ from rules.model import UNKNOWN, Resource, Rule
 def policy(rule: Rule) -> Policy:
     """A rule as the engine knows policies: about single resources, or about all of a stack's."""
     schema = PolicyConfigSchema(properties={name: dict(option) for name, option in rule.options.items()})
-    kind = ResourceValidationPolicy if rule.resource else StackValidationPolicy
-    return kind(
-        rule.name, rule.description, _on_resource(rule) if rule.resource else _on_stack(rule), config_schema=schema
-    )
+    if rule.resource:
+        return ResourceValidationPolicy(rule.name, rule.description, _on_resource(rule), config_schema=schema)
+    return StackValidationPolicy(rule.name, rule.description, _on_stack(rule), config_schema=schema)
 
 
 def _on_resource(rule: Rule) -> Any:
     def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
         assert rule.resource
         for message in rule.resource(_resource(args.urn, args.props), rule.configured(args.get_config())):
-            report(message)
+            report(message, None)
 
     return validate
 

@@ -27,6 +27,8 @@ from policy.rules.model import Change, Resource, Rule, Violation, mapping, seque
 LOG_COLUMNS = 200
 """How wide a table is where no terminal says how wide it is."""
 _GOING = ("delete", "delete-replaced")
+Found = list[tuple[str, Rule, Violation]]
+"""Violations, each with its policy and that one's level."""
 
 
 class PreviewError(Exception):
@@ -89,7 +91,7 @@ def violations(rule: Rule, preview: Preview, levels: Levels) -> Iterable[Violati
         yield from rule.changes(preview.changes, options)
 
 
-def judge(preview: Preview, levels: Levels) -> list[tuple[str, Rule, Violation]]:
+def judge(preview: Preview, levels: Levels) -> Found:
     """Every violation with its level, the mandatory ones first."""
     found = [
         (levels.level(rule), rule, violation)
@@ -100,7 +102,7 @@ def judge(preview: Preview, levels: Levels) -> list[tuple[str, Rule, Violation]]
     return sorted(found, key=lambda entry: entry[0] != "mandatory")
 
 
-def show(found: list[tuple[str, Rule, Violation]], preview: Preview, console: Console) -> None:
+def show(found: Found, stack: str, resources: int, console: Console) -> None:
     """Print a table of the violations, if there are any, and a line that counts them."""
     if found:
         table = Table("level", "policy", "resource", "violation", box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -111,10 +113,15 @@ def show(found: list[tuple[str, Rule, Violation]], preview: Preview, console: Co
         console.print(table)
     mandatory = sum(level == "mandatory" for level, _, _ in found)
     console.print(
-        f"stack {preview.stack}: violations: {mandatory} mandatory, {len(found) - mandatory} advisory "
-        f"({len(RULES)} policies, {len(preview.resources)} resources)",
+        f"stack {stack}: violations: {mandatory} mandatory, {len(found) - mandatory} advisory "
+        f"({len(RULES)} policies, {resources} resources)",
         highlight=False,
     )
+
+
+def wide() -> Console:
+    """A console for the table: as wide as the terminal, and wide enough for a line each where there is none."""
+    return Console(width=None if sys.stdout.isatty() else LOG_COLUMNS)
 
 
 def main() -> int:
@@ -135,7 +142,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     found = judge(preview, levels)
-    show(found, preview, Console(width=None if sys.stdout.isatty() else LOG_COLUMNS))
+    show(found, preview.stack, len(preview.resources), wide())
     return int(any(level == "mandatory" for level, _, _ in found))
 
 

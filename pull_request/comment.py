@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from lab.plugins.values import Secret, Unknown
+from ops import engine
 from pull_request.changes import ABSENT, MASKED, Change, changes, safe
 from pull_request.markdown import block, code, fitting, folded, row, size
 from pull_request.preview import ACTIONS, Action, Diagnostic, Preview, Step
@@ -39,12 +40,6 @@ _LOST: Sequence[tuple[str, str, str]] = (
     ("kubernetes:helm.sh/v3:Release", r"istiod-.*", "the control plane of every sidecar that has this revision"),
 )
 """End of the resource's types, its name, and what goes with it: nothing of it comes back by itself."""
-# What says nothing about the change; ops.engine leaves the same out.
-_NOISE = re.compile(
-    r"warning: using pulumi-resource-[\w-]+ from \$PATH at .*"
-    r"|error: (an unhandled error occurred: program exited|preview failed).*",
-    re.DOTALL,
-)
 
 
 def marker(stack: str, *, drift: bool = False) -> str:
@@ -96,9 +91,14 @@ def _said(preview: Preview) -> list[str]:
 def _texts(diagnostics: Iterable[Diagnostic], severity: str) -> list[str]:
     """What was said, each thing once, as a block; empty for nothing."""
     said = dict.fromkeys(_text(one) for one in diagnostics if one.severity == severity)
-    lines = [line for text in said if not _NOISE.fullmatch(text) for line in text.splitlines()]
+    lines = [line for text in said if not _says_nothing(text) for line in text.splitlines()]
     kept = fitting(lines, DIAGNOSTIC_BYTES)
     return block([*kept, *(["…"] if len(kept) < len(lines) else [])]) if lines else []
+
+
+def _says_nothing(text: str) -> bool:
+    """Whether it is nothing about the change."""
+    return bool(engine.NOISE.search(text) or engine.SAYS_NOTHING.match(text.removeprefix("error: ")))
 
 
 def _text(diagnostic: Diagnostic) -> str:

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from components.command_line import Document, Failure, parse
+from policy.preview import Found
 
 Op = Literal[
     "create",
@@ -154,6 +155,20 @@ def failing(preview: Preview, reason: str) -> Preview:
     return preview.model_copy(
         update={"diagnostics": [*preview.diagnostics, Diagnostic(message=reason, severity="error")]}
     )
+
+
+def judged(preview: Preview, found: Found) -> Preview:
+    """The preview with what policies have against it: of mandatory ones as errors, before all others; of advisory ones as warnings."""
+    said = [
+        Diagnostic(
+            urn=one.urn,
+            prefix=f"policy {rule.name}: ",
+            message=one.message,
+            severity="error" if level == "mandatory" else "warning",
+        )
+        for level, rule, one in found
+    ]
+    return preview.model_copy(update={"diagnostics": [*said, *preview.diagnostics]})
 
 
 def could_not(reason: str) -> Preview:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from ops import workspace
+from ops import policies, workspace
 from ops.errors import missing_pulumi, reason
-from pull_request.preview import Preview, could_not, failing, read
+from pull_request.preview import Preview, could_not, failing, judged, read
 
 _DRIFT = ("--refresh", "--expect-no-changes")
 _CHANGES = 7
@@ -24,12 +26,34 @@ def preview(stack: workspace.Stack, *, drift: bool) -> tuple[Preview, bool]:
         Failure: Pulumi printed what is not known.
         OpsError: there is no Pulumi.
     """
-    words = stack.on_stack("preview", "--json", *(_DRIFT if drift else ()), "--non-interactive", "--color", "never")
+    pack = [] if drift else policies.flags(stack)
+    words = stack.on_stack("preview", "--json", *(_DRIFT if drift else pack), "--non-interactive", "--color", "never")
+    with TemporaryDirectory() as folder:
+        log = Path(folder, "events.jsonl")
+        ran = _pulumi(stack, [*words, "--event-log", str(log)] if pack else words)
+        found = policies.from_log(stack, log).found if pack else []
+    if not ran.stdout.strip():
+        # It ended before there was anything to preview.
+        return could_not(reason(ran.stderr)), False
+    seen = read(ran.stdout)
+    if not drift and not pack and not seen.failed:
+        found = policies.judged_preview(stack).found
+    if found:
+        seen = judged(seen, found)
+    if ran.returncode not in (0, _CHANGES) and not seen.failed:
+        # What it prints has no place for some reasons, such as a policy's.
+        seen = failing(seen, reason(ran.stderr))
+    return seen, (ran.returncode == 0 and not seen.failed) or (ran.returncode == _CHANGES and seen.new)
+
+
+def _pulumi(stack: workspace.Stack, words: list[str]) -> subprocess.CompletedProcess[str]:
+    # Without the variable there is no --event-log.
+    env = {**stack.env, "PULUMI_DEBUG_COMMANDS": "true"}
     try:
-        ran = subprocess.run(
+        return subprocess.run(
             ["pulumi", *words],
             cwd=workspace.ROOT,
-            env=dict(stack.env),
+            env=env,
             text=True,
             capture_output=True,
             stdin=subprocess.DEVNULL,
@@ -37,11 +61,3 @@ def preview(stack: workspace.Stack, *, drift: bool) -> tuple[Preview, bool]:
         )
     except FileNotFoundError:
         raise missing_pulumi() from None
-    if not ran.stdout.strip():
-        # It ended before there was anything to preview.
-        return could_not(reason(ran.stderr)), False
-    seen = read(ran.stdout)
-    if ran.returncode not in (0, _CHANGES) and not seen.failed:
-        # What it prints has no place for some reasons, such as a policy's.
-        seen = failing(seen, reason(ran.stderr))
-    return seen, ran.returncode == 0 or (ran.returncode == _CHANGES and seen.new)

@@ -20,7 +20,9 @@ def compiler() -> Path:
     return there.folder / "go/bin/go" if there.folder else there.programs["go"]
 
 
-@pytest.mark.parametrize(("module", "packages"), [("images", "./..."), ("cni", "./flannel"), ("pulumi-language-python", "./shim")])
+@pytest.mark.parametrize(
+    ("module", "packages"), [("images", "./..."), ("cni", "./flannel"), ("pulumi-language-python", "./shim")]
+)
 def test_go_programs(module: str, packages: str) -> None:
     go = compiler()
     listed = subprocess.run([go, "list", "-deps", packages], cwd=MODULES / module, env=OFFLINE, capture_output=True)
