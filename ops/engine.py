@@ -70,7 +70,7 @@ def operate(stack: Stack, verb: str, *arguments: str, after: str = "") -> None:
     if asked:
         raise Interrupted(f"interrupted; {after}" if after else "interrupted")
     if code:
-        raise OpsError(message(verb, code, failures(log), after))
+        raise OpsError(_message(verb, code, failures(log), after))
 
 
 def _run(command: list[str], env: dict[str, str]) -> tuple[int, bool]:
@@ -157,8 +157,7 @@ def events(log: Path) -> Iterator[dict[str, Any]]:
             return  # The engine was killed while it wrote this, its last line.
 
 
-def message(verb: str, code: int, failed: list[Failed], after: str) -> str:
-    """What failed, a line for each resource, and what to do then."""
+def _message(verb: str, code: int, failed: list[Failed], after: str) -> str:
     ending = f"was ended by {signal.Signals(-code).name}" if code < 0 else "failed; its reasons are above"
     said = [f"{one.name}: {one.reason}" for one in failed] or [f"`pulumi {verb}` {ending}"]
     return "\n  ".join([*said, *([after] if after else [])])

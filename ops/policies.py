@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lab.tools.cache import cache_root
 from ops import engine
-from ops.errors import OpsError, missing_pulumi
+from ops.errors import OpsError, missing_pulumi, reason
 from ops.workspace import ROOT, Stack
 from policy.levels import STACKS, Levels, LevelsError
 from policy.preview import Found, Preview, PreviewError, judge, show, wide
@@ -103,15 +103,21 @@ def judged_preview(stack: Stack) -> Judged:
     env = {**stack.env, "PULUMI_DEBUG_COMMANDS": "true"}
     try:
         ran = subprocess.run(
-            ["pulumi", *words], cwd=ROOT, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False
+            ["pulumi", *words], cwd=ROOT, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
     except FileNotFoundError:
         raise missing_pulumi() from None
-    judged = from_log(stack, log)
+    judged, failed = from_log(stack, log), engine.failures(log)
     log.unlink(missing_ok=True)
     if ran.returncode and not judged.stops:
-        raise OpsError(engine.message("preview", ran.returncode, engine.failures(log), ""))
+        raise OpsError(_why(failed, ran))
     return judged
+
+
+def _why(failed: list[engine.Failed], ran: subprocess.CompletedProcess[str]) -> str:
+    """Why a preview that nobody saw failed: what its log has, else what it said last."""
+    said = [f"{one.name}: {one.reason}" for one in failed]
+    return "the preview failed: " + ("\n  ".join(said) or reason(ran.stderr.strip() or ran.stdout))
 
 
 def from_log(stack: Stack, log: Path) -> Judged:

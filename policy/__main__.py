@@ -24,6 +24,10 @@ from pulumi_policy.proxy import UnknownValueError
 from rules import RULES
 from rules.model import UNKNOWN, Resource, Rule
 
+_declared: dict[str, Resource] = {}
+"""The resources by URN, as the policies about single ones have seen them. Those about a stack are shown outputs, which of a new Helm release
+are nothing, so they are told these inputs."""
+
 
 def policy(rule: Rule) -> Policy:
     """A rule as the engine knows policies: about single resources, or about all of a stack's."""
@@ -36,7 +40,8 @@ def policy(rule: Rule) -> Policy:
 def _on_resource(rule: Rule) -> Any:
     def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
         assert rule.resource
-        for message in rule.resource(_resource(args.urn, args.props), rule.configured(args.get_config())):
+        resource = _declared[args.urn] = _resource(args.urn, args.props)
+        for message in rule.resource(resource, rule.configured(args.get_config())):
             report(message, None)
 
     return validate
@@ -45,7 +50,7 @@ def _on_resource(rule: Rule) -> Any:
 def _on_stack(rule: Rule) -> Any:
     def validate(args: StackValidationArgs, report: ReportViolation) -> None:
         assert rule.stack
-        resources = [_resource(one.urn, one.props) for one in args.resources]
+        resources = [_declared.get(one.urn) or _resource(one.urn, one.props) for one in args.resources]
         for violation in rule.stack(resources, rule.configured(args.get_config())):
             report(violation.message, violation.urn)
 

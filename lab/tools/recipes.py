@@ -36,6 +36,7 @@ PULUMI = "3.250.0"
 K3S = "v1.32.0+k3s1"
 HELM = "3.17.3"
 GO = "1.26.6"
+ACTIONLINT = "1.7.12"
 ISTIO_COMMIT = "eed52ebb66ad"
 
 PULUMI_PROGRAMS = (
@@ -302,6 +303,24 @@ TOOLS: Sequence[Tool] = (
             )
         ],
         links={"helm": "helm"},
+    ),
+    Tool(
+        name="actionlint",
+        version=ACTIONLINT,
+        on_path=OnPath(["actionlint", "-version"], at_least=(1, 7, 12)),
+        official=Release(
+            url=f"https://github.com/rhysd/actionlint/releases/download/v{ACTIONLINT}/actionlint_{ACTIONLINT}_linux_amd64.tar.gz",
+            checksums=f"https://github.com/rhysd/actionlint/releases/download/v{ACTIONLINT}/actionlint_{ACTIONLINT}_checksums.txt",
+            members={"actionlint": "actionlint"},
+        ),
+        steps=[
+            GoBuild(
+                module="actionlint",
+                packages={"actionlint": "github.com/rhysd/actionlint/cmd/actionlint"},
+                variables={"github.com/rhysd/actionlint.version": ACTIONLINT},
+            )
+        ],
+        links={"actionlint": "actionlint"},
     ),
     Tool(
         name="envoy",

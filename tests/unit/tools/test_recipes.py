@@ -40,12 +40,13 @@ def test_versions_agree_with_the_modules() -> None:
     assert "github.com/pulumi/pulumi/sdk/v3 v3.76.0" in requires("pulumi-language-python")
     assert recipes.ISTIO_COMMIT in requires("istio")
     assert recipes.ISTIO_TAG.rpartition(".")[2] in requires("istio")  # the tag ends in the commit's date
+    assert f"github.com/rhysd/actionlint v{recipes.ACTIONLINT}" in requires("actionlint")
     assert f"github.com/coredns/coredns v{by_name()['coredns'].version}" in requires("coredns")
 
 
 def test_every_release_names_its_version_and_is_fetched_over_https() -> None:
     releases = [tool.official for tool in TOOLS if tool.official] + [plugin_release(name) for name in recipes.PLUGINS]
-    assert len(releases) == 6
+    assert len(releases) == 7
     for release in releases:
         assert release.url.startswith("https://") and release.checksums.startswith("https://")
         assert re.search(r"\d+\.\d+\.\d+", release.url)
