@@ -56,8 +56,10 @@ tools: setup ## get every tool the lab needs: official release first, else built
 doctor: setup ## which tools are there, from which source, and what is missing
 	@$(PY) -m lab.tools doctor
 
-lint: setup ## ruff
+# Without shellcheck and pyflakes, which it would call only where a machine happens to have them.
+lint: setup ## ruff, and actionlint over .github/workflows
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+	@$(PY) -m lab.tools install --quiet actionlint && $(PY) -m ops run -- actionlint -shellcheck= -pyflakes=
 
 types: setup ## pyright, strict for components/
 	@$(PY) -m pyright
@@ -65,7 +67,8 @@ types: setup ## pyright, strict for components/
 unit: setup ## unit tests: renderers against goldens, components under mocks, settings, drivers
 	@$(PY) -m pytest tests/unit $(ARGS)
 
-engine: setup tools ## the real Pulumi engine on a local back end, a real Kubernetes API
+engine: setup ## the real Pulumi engine on a local back end, a real Kubernetes API
+	@$(PY) -m lab.tools install --quiet pulumi k3s helm
 	@$(PY) -m ops run -- $(PY) -m pytest tests/engine $(ARGS)
 
 test: lint types unit engine ## lint, types, unit and engine tests

@@ -25,8 +25,8 @@ from rules import RULES
 from rules.model import UNKNOWN, Resource, Rule
 
 _declared: dict[str, Resource] = {}
-"""The resources by URN, as the policies about single ones have seen them. Those about a stack are shown outputs, which of a new Helm release
-are nothing, so they are told these inputs."""
+"""The resources by URN, as the policies about single ones have seen them. Those about a stack are shown outputs, and a Helm release that is
+to be made has none, so they are told these inputs."""
 
 
 def policy(rule: Rule) -> Policy:
