@@ -83,6 +83,8 @@ def _said(preview: Preview) -> list[str]:
     """Errors, and warnings after them."""
     lines = ["> [!WARNING]", "> The engine says that the state may be corrupt.", ""] if preview.maybe_corrupt else []
     errors, warnings = (_texts(preview.diagnostics, severity) for severity in ("error", "warning"))
+    if preview.stopped:
+        return f"{name} violates mandatory policies"
     if preview.failed:
         lines += [*(errors or block(["no reason was given; the log may have more"])), ""]
     return lines + (folded("Warnings", warnings) if warnings else [])

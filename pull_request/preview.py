@@ -48,6 +48,9 @@ _ACTIONS: dict[Op, Action] = {
 }
 
 
+_POLICY = "policy "
+
+
 class _Camel(Document):
     model_config = ConfigDict(alias_generator=to_camel)
 
@@ -121,6 +124,11 @@ class Preview(_Camel):
         return any(said.severity == "error" for said in self.diagnostics)
 
     @property
+    def stopped(self) -> bool:
+        """Whether a mandatory policy is among the reasons."""
+        return any(said.severity == "error" and said.prefix.startswith(_POLICY) for said in self.diagnostics)
+
+    @property
     def new(self) -> bool:
         """Whether the stack was never brought up."""
         return any(step.action == "create" and step.types == ["pulumi:pulumi:Stack"] for step in self.steps)
@@ -162,7 +170,7 @@ def judged(preview: Preview, found: Found) -> Preview:
     said = [
         Diagnostic(
             urn=one.urn,
-            prefix=f"policy {rule.name}: ",
+            prefix=f"{_POLICY}{rule.name}: ",
             message=one.message,
             severity="error" if level == "mandatory" else "warning",
         )

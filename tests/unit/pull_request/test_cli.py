@@ -171,3 +171,68 @@ def test_stacks_reads_files_and_prints_names(
     assert json.loads(capsys.readouterr().out) == []
     assert run(monkeypatch, "stacks", "--of", '["lab", "gone"]', stdin="Makefile\n") == 0
     assert capsys.readouterr().out.split() == ["lab"]
+
+
+def violation(level: str) -> str:
+    return json.dumps(
+        {
+            "policyEvent": {
+                "resourceUrn": "urn:pulumi:lab::istio-vms::kubernetes:core/v1:Secret::keys",
+                "message": "What holds.\ndata.key has a value of a Secret in plain text: make it a secret\n",
+                "policyName": "plaintext-secrets",
+                "enforcementLevel": level,
+            }
+        }
+    )
+
+
+GOES = json.dumps(
+    {
+        "resourcePreEvent": {
+            "metadata": {
+                "op": "delete",
+                "urn": "urn:pulumi:lab::istio-vms::istio-vms:machines:Machine$command:local:Command::lab-vm-1-machine",
+            }
+        }
+    }
+)
+
+
+def test_a_mandatory_violation_heads_the_comment(
+    previews: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(previews, "add-vm")
+    previews.put("preview.code", "255")
+    previews.put("preview.events", violation("mandatory"))
+    assert run(monkeypatch, "preview") == 1
+    said = capsys.readouterr().out
+    assert "### Stack `lab` violates mandatory policies" in said
+    assert "keys: policy plaintext-secrets: data.key has a value of a Secret in plain text: make it a secret" in said
+    assert "What holds" not in said
+    (call,) = previews.calls("preview")
+    assert "--policy-pack" in call["words"] and "--policy-pack-config" in call["words"]
+
+
+def test_an_advisory_violation_and_a_machine_that_goes_are_warnings(
+    previews: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(previews, "add-vm")
+    previews.put("preview.events", f"{violation('advisory')}\n{GOES}")
+    assert run(monkeypatch, "preview") == 0
+    said = capsys.readouterr().out
+    assert "### Stack `lab`: 1 to replace" in said
+    warnings = said[said.index("Warnings") :]
+    assert "policy plaintext-secrets: data.key" in warnings
+    assert "policy protected-machines: machine lab-vm-1 would be deleted" in warnings
+
+
+def test_without_an_analyzer_the_previews_json_is_judged(
+    previews: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (previews.bin / "pulumi-language-python-host").unlink()
+    removed = json.loads((PREVIEWS / "remove-vm.json").read_text())
+    previews.put("preview.out", {**removed, "changeSummary": {**removed["changeSummary"], "same": 0}})
+    assert run(monkeypatch, "preview") == 0
+    assert "policy protected-machines: machine " in capsys.readouterr().out
+    first, second = previews.calls("preview")
+    assert "--policy-pack" not in first["words"] and "--show-sames" in second["words"]
