@@ -68,6 +68,8 @@ def _headline(stack: str, preview: Preview, drift: bool) -> str:
     name = f"Stack {code(stack)}"
     counts = ", ".join(f"{len(steps)} to {action}" for action in ACTIONS if (steps := preview.having(action)))
     same = f"; {same} unchanged" if (same := preview.change_summary.get("same")) else ""
+    if preview.stopped:
+        return f"{name} violates mandatory policies"
     if preview.failed:
         return f"{name} could not be {'looked at' if drift else 'previewed'}"
     if drift and preview.new:
@@ -83,8 +85,6 @@ def _said(preview: Preview) -> list[str]:
     """Errors, and warnings after them."""
     lines = ["> [!WARNING]", "> The engine says that the state may be corrupt.", ""] if preview.maybe_corrupt else []
     errors, warnings = (_texts(preview.diagnostics, severity) for severity in ("error", "warning"))
-    if preview.stopped:
-        return f"{name} violates mandatory policies"
     if preview.failed:
         lines += [*(errors or block(["no reason was given; the log may have more"])), ""]
     return lines + (folded("Warnings", warnings) if warnings else [])
