@@ -1,11 +1,13 @@
 """Policies around an operation: which way they are judged, what stops an update, what is shown, what Pulumi is told."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ops import __main__ as cli
 from ops import engine, policies
 from ops.errors import OpsError
 from ops.workspace import Stack
@@ -176,3 +178,37 @@ def test_without_an_analyzer_the_previews_json_is_judged_and_that_is_said(
     (call,) = world.calls("preview")
     assert {"--json", "--show-sames"} <= set(call["words"])
     assert "--policy-pack" not in call["words"]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, verb: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["ops", verb])
+    return cli.main()
+
+
+def test_up_makes_nothing_where_a_policy_forbids_it(
+    world: World, stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs(world, "preview", violation(), code=255)
+    assert run(monkeypatch, "up") == 1
+    assert "nothing was changed" in capsys.readouterr().err
+    assert world.calls("up") == []
+
+
+@pytest.mark.parametrize("verb", ["preview", "policy"])
+def test_preview_and_policy_fail_for_a_machine_that_would_go(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    logs(world, "preview", step("delete"))
+    assert run(monkeypatch, verb) == 1
+    assert "machine lab-vm-1 would be deleted" in capsys.readouterr().out
+    (call,) = world.calls("preview")
+    assert "--policy-pack" in call["words"]
+
+
+@pytest.mark.parametrize(("verb", "said"), [("preview", 0), ("policy", 1)])
+def test_only_policy_speaks_of_a_stack_that_violates_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str, said: int
+) -> None:
+    logs(world, "preview")
+    assert run(monkeypatch, verb) == 0
+    assert capsys.readouterr().out.count("0 mandatory, 0 advisory") == said
