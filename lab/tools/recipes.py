@@ -88,6 +88,7 @@ def pulumi_release(where: str = HERE) -> Release:
     )
 
 
+_ACTIONLINT_RELEASE = f"https://github.com/rhysd/actionlint/releases/download/v{ACTIONLINT}/actionlint_{ACTIONLINT}"
 _PULUMI_VERSION = "github.com/pulumi/pulumi/sdk/v3/go/common/version.Version"
 _K3S_VERSION = "github.com/k3s-io/k3s/pkg/version"
 _ISTIO_VERSION = "istio.io/istio/pkg/version"
@@ -309,8 +310,8 @@ TOOLS: Sequence[Tool] = (
         version=ACTIONLINT,
         on_path=OnPath(["actionlint", "-version"], at_least=(1, 7, 12)),
         official=Release(
-            url=f"https://github.com/rhysd/actionlint/releases/download/v{ACTIONLINT}/actionlint_{ACTIONLINT}_linux_amd64.tar.gz",
-            checksums=f"https://github.com/rhysd/actionlint/releases/download/v{ACTIONLINT}/actionlint_{ACTIONLINT}_checksums.txt",
+            url=f"{_ACTIONLINT_RELEASE}_{HERE.replace('-', '_')}.tar.gz",
+            checksums=f"{_ACTIONLINT_RELEASE}_checksums.txt",
             members={"actionlint": "actionlint"},
         ),
         steps=[
