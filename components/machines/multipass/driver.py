@@ -28,6 +28,8 @@ from components.machines.multipass.options import Options
 from components.machines.multipass.ownership import Claim, Claims, made_from, see_that_ours
 
 SSH_PORT = 22
+BEING_PREPARED = "being prepared"
+"""The state of one that Multipass does not list yet."""
 UNKNOWN_SECONDS = 90
 """How long a state may be `Unknown`: it is for a moment while the daemon starts, and for good where an instance did not answer in time."""
 
@@ -67,8 +69,12 @@ class MultipassDriver:
         """The instances we have a claim to; see `Driver.list`. No call goes into a machine."""
         cli.check_host()
         claims = Claims(Options.parse(options).state_dir)
-        found = [(instance, claims.get(instance.name)) for instance in cli.instances()]
-        return [_state(i, claim.user, claim.host_key) for i, claim in found if claim and claim.owner == owner]
+        ours = claims.of(owner)
+        found = {instance.name: instance for instance in cli.instances() if instance.name in ours}
+        for name in ours.keys() - found.keys():
+            if cli.being_prepared(name):
+                found[name] = Instance(name, BEING_PREPARED, "")
+        return [_state(found[name], ours[name].user, ours[name].host_key) for name in sorted(found)]
 
     def snapshot(self, spec: MachineSpec, progress: Progress) -> Snapshot:
         """Take a snapshot of an instance, which is stopped for it and started again; see `TakesSnapshots.snapshot`."""

@@ -47,6 +47,12 @@ class Claims:
         except FileNotFoundError:
             return None
 
+    def of(self, owner: str) -> dict[str, Claim]:
+        """All claims of an owner, by the instance's name."""
+        names = [file.stem for file in self._folder.glob("*.json")]
+        found = {name: claim for name in names if (claim := self.get(name))}
+        return {name: claim for name, claim in found.items() if claim.owner == owner}
+
     def put(self, name: str, claim: Claim) -> None:
         """Write it, in one step."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)

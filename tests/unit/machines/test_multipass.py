@@ -788,6 +788,16 @@ def test_the_list_has_this_owners_machines_whatever_their_state(lab: Lab) -> Non
     assert [words[0] for words in lab.fake.calls()[calls:]] == ["version", "list"]
 
 
+def test_the_list_has_one_that_is_still_being_prepared_and_none_that_is_gone(lab: Lab) -> None:
+    """`make down` removes by this list what a killed `make up` has begun."""
+    lab.driver.ensure(lab.spec(name="lab-vm-1"), lab.lines.append)
+    lab.fake.run("delete", "--purge", "lab-vm-1")
+    lab.fake.faults(prepare_seconds=1000)
+    with pytest.raises(DriverError):
+        lab.ensure(options={"timeout_seconds": 3})
+    assert [(m.name, m.state) for m in lab.driver.list(OWNER, lab.options)] == [(NAME, "being prepared")]
+
+
 # ------------------------------------------------------------------------------------------------------------------- lock
 
 
