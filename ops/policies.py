@@ -91,7 +91,7 @@ def judged_preview(stack: Stack) -> Judged:
         OpsError: it could not be previewed, for another reason than a policy.
     """
     if not_in_engine(stack.env):
-        text = stack.pulumi(*stack.on_stack("preview", "--json", "--show-sames"))
+        text = stack.pulumi(*stack.on_stack("preview", "--json", "--show-sames"), cwd=ROOT)
         try:
             seen = Preview.parse(text)
         except PreviewError as error:

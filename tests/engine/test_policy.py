@@ -82,6 +82,20 @@ def test_each_policy_is_violated_by_what_breaks_it(stack: Open, capsys: pytest.C
     assert "hunter2" not in shown
 
 
+def test_without_the_pack_the_previews_json_is_judged_by_the_same_functions(
+    stack: Open, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prod = stack("prod", "breaks")
+    monkeypatch.setattr(policies, "not_in_engine", lambda _: "this test says so")
+    with pytest.raises(OpsError, match="violation"):
+        policies.before_up(prod)
+    shown = capsys.readouterr().out
+    assert shown.startswith("policies: over the preview's JSON, not in the engine: this test says so\n")
+    named = {line.split()[1] for line in shown.splitlines() if line.startswith("mandatory")}
+    hidden = {"pinned-host-keys"}  # a connection is a secret as a whole
+    assert named == {rule.name for rule in RULES if rule.resource} - hidden
+
+
 def test_a_stack_as_a_whole_is_judged(stack: Open) -> None:
     judged = policies.judged_preview(stack("prod", "breaks as a whole", KNOWN_MACHINE))
     assert set(violated(judged)) == {rule.name for rule in RULES if rule.stack}
