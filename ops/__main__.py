@@ -18,6 +18,7 @@ from rich.markup import escape
 from components.command_line import Failure
 from ops import engine, gateways, machines, members, policies, state, summary, timeline, workspace
 from ops.errors import Interrupted, OpsError
+from ops.files import secret_file
 from ops.heal import heal
 from ops.live import Live, look
 from ops.repair import Repaired, remember, repair, sweep
@@ -145,7 +146,7 @@ def snapshot() -> int:
 def kubeconfig() -> int:
     """Write the kubeconfig and print its path."""
     stack, _, outputs = _stack_with("kubeconfig")
-    print(workspace.secret_file(stack.folder / "kubeconfig", outputs["kubeconfig"]))
+    print(secret_file(stack.folder / "kubeconfig", outputs["kubeconfig"]))
     return 0
 
 
@@ -153,8 +154,8 @@ def ssh() -> int:
     """Open a shell on a machine, or run one command there."""
     stack, _, outputs = _stack_with("machines")
     machine = outputs["machines"][_named(stack, outputs["machines"])]
-    key = workspace.secret_file(stack.folder / "id_ed25519", outputs["sshPrivateKey"])
-    known = workspace.secret_file(stack.folder / "known_hosts", f"machine {machine['hostKey']}\n")
+    key = secret_file(stack.folder / "id_ed25519", outputs["sshPrivateKey"])
+    known = secret_file(stack.folder / "known_hosts", f"machine {machine['hostKey']}\n")
     options = ["HostKeyAlias=machine", f"UserKnownHostsFile={known}", "GlobalKnownHostsFile=/dev/null"]
     options += ["StrictHostKeyChecking=yes", "IdentitiesOnly=yes", "UpdateHostKeys=no", "LogLevel=ERROR"]
     # The user's own settings for all hosts, a jump host perhaps, are not meant for these machines.
@@ -169,6 +170,8 @@ def env() -> int:
     for key, value in workspace.environment().items():
         if os.environ.get(key) != value:
             print(f"export {key}={shlex.quote(value)}")
+    for key in os.environ.keys() - workspace.environment().keys():
+        print(f"unset {key}")
     return 0
 
 

@@ -26,7 +26,8 @@ from components.command_line import Deadline
 from components.kube import ApiCluster, KubeError, wait
 from ops import gateways, machines, state
 from ops.errors import OpsError
-from ops.workspace import PROJECT, Stack, secret_file
+from ops.files import secret_file
+from ops.workspace import PROJECT, Stack
 
 RELEASE = "kubernetes:helm.sh/v3:Release"
 CLUSTER_SECONDS = 45

@@ -1,8 +1,8 @@
 """Where a stack's state lives, and how Pulumi is called on it.
 
 State stays outside the checkout, in `${XDG_STATE_HOME:-~/.local/state}/istio-vms`, so that `git clean` or a second clone loses no
-environment. `PULUMI_BACKEND_URL` chooses another back end. A stack's encryption salt is kept there too: it belongs to this user's
-passphrase and not into the repository's stack file.
+environment; `backend` says how another back end is chosen. How a stack's secrets are encrypted (its salt, or its key in a cloud) is read
+from its state, so that everyone who has the passphrase can work on it; a stack file that says so itself wins.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import shutil
 import subprocess
 import sys
@@ -28,11 +27,13 @@ from components.machines.nspawn import check_host
 from lab.tools import plugins
 from lab.tools.cache import bin_directory
 from lab.tools.recipes import PLUGINS
+from ops import backend, passphrase
 from ops.errors import OpsError, missing_pulumi, reason
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = "istio-vms"
-_SALT = ("encryptionsalt", "secretsprovider", "encryptedkey")
+_SALT = ("encryptionsalt", "encryptedkey")
+"""What only Pulumi can make; it goes with the `secretsprovider`."""
 
 
 def state_home() -> Path:
@@ -68,9 +69,12 @@ def official_plugins() -> bool:
 
 
 def environment() -> dict[str, str]:
-    """What Pulumi and its plugins run with: our tools first on PATH, state in a local folder unless asked otherwise."""
+    """What Pulumi and its plugins run with: our tools first on PATH, state in a local folder unless asked otherwise.
+
+    An empty variable of Pulumi's counts as none: that is what CI makes of a secret that is not set.
+    """
     home = state_home()
-    env = dict(os.environ)
+    env = {key: value for key, value in os.environ.items() if value or not key.startswith("PULUMI_")}
     path = [ROOT / ".venv/bin", bin_directory()]
     if not official_plugins():
         path.append(plugins.STAND_INS)
@@ -78,7 +82,7 @@ def environment() -> dict[str, str]:
     # Once each, so that a shell that has evaluated `make env` is already what it would be.
     given = [folder for folder in env.get("PATH", "").split(os.pathsep) if Path(folder) not in path]
     env["PATH"] = os.pathsep.join([*map(str, path), *given])
-    env.setdefault("PULUMI_BACKEND_URL", f"file://{home / 'backend'}")
+    env["PULUMI_BACKEND_URL"] = backend.url(env, ROOT, home / "backend")
     if "PULUMI_CONFIG_PASSPHRASE" not in env:
         env.setdefault("PULUMI_CONFIG_PASSPHRASE_FILE", str(home / "passphrase"))
     env["PULUMI_SKIP_UPDATE_CHECK"] = "true"
@@ -126,27 +130,31 @@ class Stack:
 
     @property
     def config_file(self) -> Path:
-        """The stack file with this user's encryption salt."""
+        """The stack file with what encrypts its secrets."""
         return self.folder / f"Pulumi.{self.name}.yaml"
 
     @property
     def local_backend(self) -> Path | None:
         """The folder that Pulumi keeps state in, None when it is kept elsewhere."""
-        url = self.env["PULUMI_BACKEND_URL"]
-        return Path(url.removeprefix("file://")).expanduser() if url.startswith("file://") else None
+        return backend.folder(self.env["PULUMI_BACKEND_URL"])
 
     @classmethod
     def open(cls, name: str) -> Stack:
-        """The stack; the passphrase, the back end and the stack are made when they are not there yet."""
+        """The stack; the passphrase, the back end and the stack are made when they are not there yet.
+
+        Raises:
+            OpsError: the back end cannot be used, or the stack's secrets cannot be opened.
+        """
         stack = cls(name, environment())
-        if "PULUMI_CONFIG_PASSPHRASE_FILE" in stack.env:
-            _make_passphrase(Path(stack.env["PULUMI_CONFIG_PASSPHRASE_FILE"]))
+        backend.make_folder(state_home())
         if stack.local_backend:
-            stack.local_backend.mkdir(parents=True, exist_ok=True, mode=0o700)
-        stack.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not stack.exists():
+            backend.make_folder(stack.local_backend)
+        if stack.exists():
+            stack._prepare()
+        else:
+            stack.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             stack._init()
-        stack._write_config()
+        stack._try_secrets()
         return stack
 
     @classmethod
@@ -154,13 +162,12 @@ class Stack:
         """The stack, when there is one already.
 
         Raises:
-            OpsError: it was never brought up.
+            OpsError: it was never brought up, or what opens its secrets is missing.
         """
         stack = cls(name, environment())
         if not stack.exists():
             raise OpsError(f"stack {name} is not up; `make up STACK={name}` brings it up")
-        stack.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        stack._write_config()
+        stack._prepare()
         return stack
 
     def exists(self) -> bool:
@@ -169,54 +176,100 @@ class Stack:
             if not self.local_backend.is_dir():
                 return False
             _mend(self.local_backend)
-        listed = json.loads(self.pulumi("stack", "ls", "--json"))
-        return any(entry["name"].rsplit("/", 1)[-1] == self.name for entry in listed)
+        ran = self._pulumi("stack", "ls", "--json")
+        if ran.returncode:
+            raise backend.unreachable(self.env["PULUMI_BACKEND_URL"], ran.stderr)
+        return any(entry["name"].rsplit("/", 1)[-1] == self.name for entry in json.loads(ran.stdout))
+
+    def _prepare(self) -> None:
+        """Write the stack file for Pulumi, with what encrypts the secrets of the state that is there."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        provider = (
+            json.loads(self.pulumi("stack", "export", "--stack", self.name))["deployment"].get("secrets_providers")
+            or {}
+        )
+        if provider.get("type") == "passphrase":
+            passphrase.need(self.env, self.name, made_by="whoever made the stack has it")
+        self._write_config(_encryption(provider))
 
     def _init(self) -> None:
-        """`stack init` writes the salt into the stack file of the folder it runs in, so it gets a folder of its own."""
+        """Make the stack. `stack init` writes what encrypts it into the stack file of the folder it runs in, so it gets one of its own."""
+        own = self._own_encryption()
+        provider = own.get("secretsprovider", "default")
+        if provider == "passphrase" or (
+            provider == "default" and not backend.keeps_secrets(self.env["PULUMI_BACKEND_URL"])
+        ):
+            passphrase.make(self.env, self.name, may_be_new=self.local_backend == state_home() / "backend")
         scratch = self.folder / "init"
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
         (scratch / "Pulumi.yaml").write_text(f"name: {PROJECT}\nruntime: python\n")
-        self.pulumi("stack", "init", self.name, "--no-select", cwd=scratch)
         made = scratch / f"Pulumi.{self.name}.yaml"
-        if made.exists():
-            made.replace(self.config_file)
+        made.write_text(yaml.safe_dump(own))
+        self.pulumi("stack", "init", self.name, "--no-select", "--secrets-provider", provider, cwd=scratch)
+        self._write_config(yaml.safe_load(made.read_text()) or {})
         shutil.rmtree(scratch)
 
-    def _write_config(self) -> None:
-        """The repository's stack file, with the salt that Pulumi wrote into ours; one the repository has itself wins."""
+    def _own_encryption(self) -> dict[str, str]:
+        """What the repository's stack file itself says of encryption."""
+        document = yaml.safe_load(stack_files()[self.name].read_text()) or {}
+        return {key: document[key] for key in ("secretsprovider", *_SALT) if key in document}
+
+    def _write_config(self, encryption: Mapping[str, str]) -> None:
+        """The repository's stack file, with what it lacks of encryption; where it has another provider or its own salt, that wins."""
+        own = self._own_encryption()
+        moved = own.get("secretsprovider", encryption.get("secretsprovider")) != encryption.get("secretsprovider")
+        further = (
+            {} if moved or any(key in own for key in _SALT) else {k: v for k, v in encryption.items() if k not in own}
+        )
         text = stack_files()[self.name].read_text()
-        known: dict[str, Any] = {}
-        if self.config_file.exists():
-            known = yaml.safe_load(self.config_file.read_text()) or {}
-        salt = {key: known[key] for key in _SALT if key in known and key not in (yaml.safe_load(text) or {})}
         new = self.config_file.with_suffix(".new")
-        new.write_text(f"{text}\n{yaml.safe_dump(salt)}" if salt else text)
+        new.write_text(f"{text}\n{yaml.safe_dump(further)}" if further else text)
         new.replace(self.config_file)
+
+    def _try_secrets(self) -> None:
+        """Encrypt something as the stack does, in a file of its own: a wrong passphrase or a key we may not use is told now."""
+        file = self.folder / "try.yaml"
+        document = yaml.safe_load(self.config_file.read_text()) or {}
+        file.write_text(yaml.safe_dump({key: document[key] for key in ("secretsprovider", *_SALT) if key in document}))
+        try:
+            self.pulumi("config", "set", "try", "it", "--secret", "--stack", self.name, "--config-file", str(file))
+        finally:
+            file.unlink()
 
     def settings(self) -> dict[str, Any]:
         """The tables of the stack file, unchecked: the program checks them."""
         config = (yaml.safe_load(stack_files()[self.name].read_text()) or {}).get("config") or {}
         return {key.removeprefix(f"{PROJECT}:"): value for key, value in config.items()}
 
-    def pulumi(self, *arguments: str, cwd: Path = ROOT) -> str:
+    def pulumi(self, *arguments: str, cwd: Path | None = None) -> str:
         """Run the Pulumi command line; what it printed.
 
         Raises:
             OpsError: it failed; its reason is in the message.
         """
+        ran = self._pulumi(*arguments, cwd=cwd)
+        if ran.returncode:
+            why = reason(ran.stderr if ran.stderr.strip() else ran.stdout)
+            raise passphrase.refused(self.env, self.name, why) or OpsError(
+                f"`pulumi {' '.join(arguments[:2])}` failed: {why}"
+            )
+        return ran.stdout
+
+    def _pulumi(self, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         command = ["pulumi", *arguments, "--non-interactive", "--color", "never"]
         try:
-            ran = subprocess.run(
-                command, cwd=cwd, env=self.env, text=True, capture_output=True, stdin=subprocess.DEVNULL, check=False
+            return subprocess.run(
+                command,
+                cwd=cwd or ROOT,
+                env=self.env,
+                text=True,
+                capture_output=True,
+                stdin=subprocess.DEVNULL,
+                check=False,
             )
         except FileNotFoundError:
             raise missing_pulumi() from None
-        if ran.returncode:
-            why = reason(ran.stderr if ran.stderr.strip() else ran.stdout)
-            raise OpsError(f"`pulumi {' '.join(arguments[:2])}` failed: {why}")
-        return ran.stdout
 
     def on_stack(self, verb: str, *arguments: str) -> list[str]:
         """The words of an operation on this stack: up, preview, destroy."""
@@ -276,21 +329,25 @@ def _mend(backend: Path) -> None:
                 path.unlink()
 
 
-def secret_file(path: Path, text: str) -> Path:
-    """Write a file that only its owner can read, whatever was there before."""
-    new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    new.replace(path)
-    return path
+def _encryption(provider: Mapping[str, Any]) -> dict[str, str]:
+    """`secrets_providers` of a deployment as keys of a stack file; a service that has keys of its own needs none.
+
+    See `pkg/secrets/passphrase/manager.go` and `pkg/secrets/cloud/manager.go` in Pulumi's sources.
+    """
+    kept = provider.get("state") or {}
+    match provider.get("type"):
+        case "passphrase":
+            return {"encryptionsalt": kept["salt"]}
+        case "cloud":
+            return {"secretsprovider": kept["url"], "encryptedkey": kept["encryptedkey"]}
+        case _:
+            return {}
 
 
 def forget(stack: Stack) -> None:
     """Remove what a destroyed and removed stack leaves in our own folder: its settings, keys, and the back end's history of it.
 
-    With the last stack goes all of it, the passphrase too. A back end that `PULUMI_BACKEND_URL` names is left alone.
+    With the last stack goes all of it, the passphrase too. A back end that somebody named is left alone.
     """
     shutil.rmtree(stack.folder, ignore_errors=True)
     backend = state_home() / "backend"
@@ -303,14 +360,6 @@ def forget(stack: Stack) -> None:
     others = state_home() / "stacks"
     if not any(others.glob("*")) and not json.loads(stack.pulumi("stack", "ls", "--all", "--json")):
         shutil.rmtree(state_home())
-
-
-def _make_passphrase(path: Path) -> None:
-    if path.exists():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    secret_file(path, secrets.token_urlsafe(32))
-    print(f"made a passphrase for the stacks' secrets: {path}", file=sys.stderr)
 
 
 def run(arguments: Sequence[str]) -> int:

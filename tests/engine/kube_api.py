@@ -48,7 +48,7 @@ class KubeApi:
             "--kube-controller-manager-arg=secure-port=0",
             "--kube-scheduler-arg=secure-port=0",
             "--bind-address=127.0.0.1",
-            f"--https-listen-port={_free_port()}",
+            f"--https-listen-port={free_port()}",
             f"--data-dir={folder / 'data'}",
             f"--write-kubeconfig={kubeconfig}",
             "--write-kubeconfig-mode=0600",
@@ -98,7 +98,8 @@ class KubeApi:
         return True
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

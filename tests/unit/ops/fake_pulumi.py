@@ -3,6 +3,7 @@
     calls.jsonl       one line a call: arguments, the environment, the folder
     deployment.json   what `stack export` shows
     <verb>.out        what up, destroy or preview prints; <verb>.events its event log, <verb>.code its exit code
+    wrong-passphrase  nothing can be encrypted; tried.yaml is what it was tried with
     <verb>.hangs      the verb runs until it is interrupted
     imported.json     what `stack import` was given, with the file's permissions in imported.mode
 
@@ -32,11 +33,21 @@ def stack_command() -> None:
             print(json.dumps([{"name": path.stem} for path in STACKS.glob("*.json")]))
         case "init":
             STACKS.mkdir(parents=True, exist_ok=True)
-            (STACKS / f"{words[2]}.json").write_text("{}")
-            Path(f"Pulumi.{words[2]}.yaml").write_text(f"encryptionsalt: v1:salt-of-{words[2]}\n")
+            file = Path(f"Pulumi.{words[2]}.yaml")
+            lines = dict(line.split(": ", 1) for line in file.read_text().splitlines() if ": " in line)
+            kind = after("--secrets-provider")
+            if kind in ("default", "passphrase"):
+                lines.setdefault("encryptionsalt", f"v1:salt-of-{words[2]}")
+                provider = {"type": "passphrase", "state": {"salt": lines["encryptionsalt"]}}
+            else:
+                lines |= {"secretsprovider": kind, "encryptedkey": "key"}
+                provider = {"type": "cloud", "state": {"url": kind, "encryptedkey": "key"}}
+            file.write_text("".join(f"{key}: {value}\n" for key, value in lines.items()))
+            (STACKS / f"{words[2]}.json").write_text(json.dumps({"secrets_providers": provider}))
         case "export":
             file = WORLD / "deployment.json"
-            deployment = json.loads(file.read_text()) if file.exists() else {}
+            deployment = json.loads((STACKS / f"{after('--stack')}.json").read_text())
+            deployment |= json.loads(file.read_text()) if file.exists() else {}
             print(json.dumps({"version": 3, "deployment": deployment}))
         case "import":
             shutil.copy(after("--file"), WORLD / "imported.json")
@@ -72,5 +83,9 @@ if (WORLD / "refuses").exists():
     sys.exit(255)
 if words[0] == "stack":
     stack_command()
+elif words[:2] == ["config", "set"]:
+    if (WORLD / "wrong-passphrase").exists():
+        sys.exit("error: incorrect passphrase")
+    shutil.copy(after("--config-file"), WORLD / "tried.yaml")
 else:
     sys.exit(operation(words[0]))

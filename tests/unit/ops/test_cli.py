@@ -219,13 +219,15 @@ def test_status_is_read_only_and_its_exit_code_tells(
     live.mesh()
     world.put("deployment.json", deployment(live, machine("lab-vm-1")))
     world.put("machines.list.json", [{"name": "lab-vm-1", "state": "running"}])
+    opened = len(world.calls())
     assert run(monkeypatch, "status") == 0
     assert "stack lab: all is well" in capsys.readouterr().out
     live.entry(FIRST, healthy="False", message="connection refused")
     assert run(monkeypatch, "status") == 1
     assert "stack lab: not all is well" in capsys.readouterr().out
     assert {line["verb"] for line in world.lines("modules.jsonl")} == {"list"}
-    assert {call["words"][0] for call in world.calls()} == {"stack"}
+    looking = world.calls()[opened:]
+    assert {call["words"][1] for call in looking} == {"ls", "export"}
 
 
 def test_status_as_json_is_json_alone_and_without_secrets(
@@ -347,7 +349,7 @@ def test_a_vm_joins_again_with_what_it_was_told(
         f"lab-vm-2 is a healthy member of the mesh: WorkloadEntry vmns/{SECOND}",
     ]
     assert world.modules("machines", "update") == []
-    assert {call["words"][0] for call in world.calls()} == {"stack"}
+    assert {call["words"][0] for call in world.calls()} == {"stack", "config"}
 
 
 def test_a_stopped_vm_is_started_to_join_again(
@@ -500,7 +502,10 @@ def test_pulumis_error_is_one_line(
     world.put("refuses", "")
     capsys.readouterr()
     assert run(monkeypatch, "status") == 1
-    assert capsys.readouterr().err == "error: `pulumi stack ls` failed: the back end cannot be reached\n"
+    said = capsys.readouterr().err
+    assert said.startswith("error: the back end file:///") and said.endswith(
+        "\n  Pulumi says: the back end cannot be reached\n"
+    )
 
 
 def test_an_interruption_outside_of_the_engine_has_its_exit_code_too(

@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import yaml
 
 from ops import workspace
 from ops.errors import OpsError
+from ops.files import secret_file
 from ops.workspace import Stack
 from tests.unit.ops.conftest import World
 
@@ -106,10 +108,175 @@ def test_attribute_files_that_a_killed_engine_left_empty_go(world: World) -> Non
 
 def test_another_back_end_is_respected(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{tmp_path / 'elsewhere'}")
+    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "ours")
     Stack.open("lab")
     assert {call["env"]["PULUMI_BACKEND_URL"] for call in world.calls()} == {f"file://{tmp_path / 'elsewhere'}"}
     assert (tmp_path / "elsewhere/.pulumi/stacks/istio-vms/lab.json").exists()
     assert not (world.home / "backend").exists()
+
+
+@pytest.mark.parametrize(
+    ("named", "used"),
+    [
+        ("s3://team?region=eu-west-1", "s3://team?region=eu-west-1"),
+        ("https://api.pulumi.com", "https://api.pulumi.com"),
+        ("file://state", "file://{root}/state"),
+        ("file:///srv/state?no_tmp_dir=true", "file:///srv/state?no_tmp_dir=true"),
+        ("file://~/state", "file://{home}/state"),
+    ],
+)
+def test_the_back_end_of_the_project_is_used_unless_the_environment_names_one(
+    world: World, monkeypatch: pytest.MonkeyPatch, named: str, used: str
+) -> None:
+    (world.project / "Pulumi.yaml").write_text(f"name: istio-vms\nbackend: {{url: '{named}'}}\n")
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "")  # as CI sets what is not set
+    expected = used.format(root=world.project, home=Path.home())
+    assert workspace.environment()["PULUMI_BACKEND_URL"] == expected
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "gs://mine")
+    assert workspace.environment()["PULUMI_BACKEND_URL"] == "gs://mine"
+
+
+def test_an_empty_variable_of_pulumis_is_none(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "PULUMI_BACKEND_URL",
+        "PULUMI_CONFIG_PASSPHRASE",
+        "PULUMI_CONFIG_PASSPHRASE_FILE",
+        "PULUMI_ACCESS_TOKEN",
+    ):
+        monkeypatch.setenv(name, "")
+    env = workspace.environment()
+    assert env["PULUMI_BACKEND_URL"] == f"file://{world.home / 'backend'}"
+    assert env["PULUMI_CONFIG_PASSPHRASE_FILE"] == str(world.home / "passphrase")
+    assert not {"PULUMI_CONFIG_PASSPHRASE", "PULUMI_ACCESS_TOKEN"} & env.keys()
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_anything_runs(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{tmp_path / 'file/state'}")
+    with pytest.raises(OpsError, match=r"file/state, which cannot be made: Not a directory$"):
+        Stack.open("lab")
+    assert not world.calls()
+
+
+def test_a_folder_that_may_not_be_written_to_is_told_before_anything_runs(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{tmp_path / 'theirs'}")
+    monkeypatch.setattr(os, "access", lambda path, _: path != tmp_path / "theirs")  # root may write anywhere
+    with pytest.raises(OpsError, match=r"theirs, which this user may not write to"):
+        Stack.open("lab")
+    assert not world.calls()
+
+
+# --------------------------------------------------------------------------------------------- what encrypts it
+
+
+def another_operator(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The same back end, with nothing of the first operator's besides: the folder of the second one's state."""
+    monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{world.home / 'backend'}")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "second"))
+    return tmp_path / "second/istio-vms"
+
+
+def test_another_operator_gets_the_salt_from_the_state(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    Stack.open("lab")
+    another_operator(world, monkeypatch, tmp_path)
+    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "shared")
+    for opened in (Stack.open("lab"), Stack.find("lab")):
+        assert yaml.safe_load(opened.config_file.read_text())["encryptionsalt"] == "v1:salt-of-lab"
+    assert len(world.calls("stack", "init")) == 1
+
+
+@pytest.mark.parametrize("how", [Stack.open, Stack.find])
+def test_no_passphrase_is_made_up_for_a_stack_that_exists(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: Callable[[str], Stack]
+) -> None:
+    Stack.open("lab")
+    second = another_operator(world, monkeypatch, tmp_path)
+    with pytest.raises(OpsError) as raised:
+        how("lab")
+    said = str(raised.value)
+    assert said.startswith("missing passphrase: the secrets of stack lab ")
+    assert f"{second}/passphrase" in said
+    assert said.endswith("or set PULUMI_CONFIG_PASSPHRASE or PULUMI_CONFIG_PASSPHRASE_FILE")
+    assert not (second / "passphrase").exists()
+
+
+def test_nor_for_a_new_stack_of_a_shared_back_end(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    second = another_operator(world, monkeypatch, tmp_path)
+    with pytest.raises(OpsError, match=r"^missing passphrase: .*nobody makes one up for you"):
+        Stack.open("lab")
+    assert not (second / "passphrase").exists()
+    assert not world.calls("stack", "init")
+
+
+def test_a_lost_passphrase_is_not_replaced(stack: Stack, world: World) -> None:
+    (world.home / "passphrase").unlink()
+    with pytest.raises(OpsError, match=r"^missing passphrase: "):
+        Stack.open("lab")
+    assert not (world.home / "passphrase").exists()
+
+
+def test_a_wrong_passphrase_is_told_with_where_it_comes_from(
+    stack: Stack, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.put("wrong-passphrase", "")
+    with pytest.raises(
+        OpsError, match=rf"^wrong passphrase: what {world.home}/passphrase has does not open .* stack lab"
+    ):
+        Stack.open("lab")
+    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "hunter2")
+    with pytest.raises(OpsError, match=r"^wrong passphrase: what PULUMI_CONFIG_PASSPHRASE has ") as raised:
+        Stack.open("lab")
+    assert "hunter2" not in str(raised.value)
+    assert not (stack.folder / "try.yaml").exists()
+
+
+def test_secrets_are_tried_as_the_stack_encrypts_them(stack: Stack, world: World) -> None:
+    assert yaml.safe_load((world.folder / "tried.yaml").read_text()) == {"encryptionsalt": "v1:salt-of-lab"}
+    assert "try:" not in stack.config_file.read_text()
+
+
+KEY = "awskms://alias/team?region=eu-west-1"
+
+
+def test_a_stack_with_a_key_in_a_cloud_needs_no_passphrase(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with (world.project / "Pulumi.lab.yaml").open("a") as file:
+        file.write(f"secretsprovider: {KEY}\n")
+    Stack.open("lab")
+    (call,) = world.calls("stack", "init")
+    assert call["words"][call["words"].index("--secrets-provider") + 1] == KEY
+    another_operator(world, monkeypatch, tmp_path)
+    text = Stack.open("lab").config_file.read_text()
+    assert text.count("secretsprovider") == 1
+    written = yaml.safe_load(text)
+    assert (written["secretsprovider"], written["encryptedkey"]) == (KEY, "key")
+    assert not any(folder.joinpath("passphrase").exists() for folder in (world.home, tmp_path / "second/istio-vms"))
+
+
+def test_pulumi_cloud_needs_no_passphrase(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The fake keeps its stacks in a folder of that name all the same.
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "https://pulumi.example")
+    monkeypatch.setattr(workspace, "ROOT", world.project)
+    monkeypatch.chdir(world.project)
+    Stack.open("lab")
+    assert len(world.calls("stack", "init")) == 1
+    assert not (world.home / "passphrase").exists()
+
+
+def test_a_stack_that_moves_to_another_key_takes_nothing_of_the_old_one(stack: Stack, world: World) -> None:
+    with (world.project / "Pulumi.lab.yaml").open("a") as file:
+        file.write(f"secretsprovider: {KEY}\n")
+    written = yaml.safe_load(Stack.open("lab").config_file.read_text())
+    assert (written["secretsprovider"], written.keys() & {"encryptionsalt", "encryptedkey"}) == (KEY, set())
 
 
 def test_our_tools_come_first_on_path_and_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,6 +352,7 @@ def test_what_belongs_to_a_stack_of_another_back_end_stays(world: World, monkeyp
 
 def test_a_named_back_end_is_left_alone(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{tmp_path / 'elsewhere'}")
+    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "ours")
     stack = Stack.open("lab")
     workspace.forget(stack)
     assert (tmp_path / "elsewhere/.pulumi/stacks/istio-vms/lab.json").exists()
@@ -231,6 +399,6 @@ def test_a_secret_file_is_never_readable_by_others(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_text("older and longer")
     path.chmod(0o644)
-    workspace.secret_file(path, "new")
+    secret_file(path, "new")
     assert (mode(path), path.read_text()) == (0o600, "new")
     assert subprocess.run(["ls", tmp_path], capture_output=True, text=True).stdout == "key\n"
