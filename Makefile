@@ -4,9 +4,9 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 # As given: make would take ARGS='echo $HOME' for its own $H. Programs of ours read it from the environment, where no shell has touched it.
 override ARGS := $(value ARGS)
-export STACK VM ARGS
+export STACK VM ARGS NAME FROM A B
 
-.PHONY: help up down preview policy status verify rejoin snapshot pr-comment kubeconfig ssh env tools doctor test lint types unit engine e2e bench setup
+.PHONY: help up down preview policy new-stack diff-stacks status verify rejoin snapshot pr-comment kubeconfig ssh env tools doctor test lint types unit engine e2e bench setup
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-13s %s\n", $$1, $$2 }'
@@ -40,6 +40,12 @@ snapshot: setup ## a snapshot of each machine in turn (Multipass), before an upg
 
 pr-comment: setup ## the comment that a pull request would get for the stack  [STACK=] [ARGS=--drift]
 	@$(PY) -m pull_request preview
+
+new-stack: setup ## write Pulumi.NAME.yaml from another stack's, every setting explained  NAME=qa [FROM=dev]
+	@$(PY) -m ops new-stack
+
+diff-stacks: setup ## what differs between two stacks' settings, defaults applied  A=dev B=lab [ARGS=--json]
+	@$(PY) -m ops diff-stacks
 
 kubeconfig: setup ## write the stack's kubeconfig (0600) and print its path  [STACK=]
 	@$(PY) -m ops kubeconfig

@@ -1,4 +1,4 @@
-"""The commands behind `make`: up, down, preview, policy, status, rejoin, snapshot, kubeconfig, ssh, env, run."""
+"""The commands behind `make`: up, down, preview, policy, new-stack, diff-stacks, status, rejoin, snapshot, kubeconfig, ssh, env, run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from components.command_line import Failure
+from ops import diff_stacks as differences
 from ops import engine, gateways, machines, members, policies, state, summary, timeline, workspace
+from ops import new_stack as stacks
 from ops.errors import Interrupted, OpsError
 from ops.files import secret_file
 from ops.heal import heal
@@ -213,7 +215,27 @@ def _arguments(verb: str, **flags: str) -> argparse.Namespace:
         raise OpsError(f"ARGS cannot be read: {error}") from None
 
 
-VERBS = {f.__name__: f for f in (up, down, preview, policy, status, rejoin, snapshot, kubeconfig, ssh, env)}
+def new_stack() -> int:
+    """Write the stack file of a new stack, NAME, from that of another, FROM."""
+    for line in stacks.write(os.environ.get("NAME", ""), os.environ.get("FROM") or "dev"):
+        console.print(line, highlight=False)
+    return 0
+
+
+def diff_stacks() -> int:
+    """Show what differs between the settings of stacks A and B; 0 whether anything does or not."""
+    arguments = _arguments("diff-stacks", json="print JSON instead of a table")
+    a, b = os.environ.get("A", ""), os.environ.get("B", "")
+    found = differences.compare(a, b)
+    if arguments.json:
+        print(differences.as_json(found, a, b))
+    else:
+        differences.show(found, a, b, console)
+    return 0
+
+
+_FUNCTIONS = (up, down, preview, policy, new_stack, diff_stacks, status, rejoin, snapshot, kubeconfig, ssh, env)
+VERBS = {f.__name__.replace("_", "-"): f for f in _FUNCTIONS}
 
 
 def main() -> int:

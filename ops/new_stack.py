@@ -1,0 +1,192 @@
+"""Writes the stack file of a new stack: the values and comments of another one, and every setting explained.
+
+Values are taken over as text, line by line, so that their own comments and their form stay as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from components.settings import DriverName, Settings, SettingsError, parse
+from ops import workspace
+from ops.errors import OpsError
+from ops.explained import Explained, Section, sections
+from ops.workspace import PROJECT
+
+WIDTH = 120
+_SECURE = "secure"
+"""The key of a value that Pulumi has encrypted."""
+
+
+def write(name: str, source: str) -> list[str]:
+    """Write `Pulumi.<name>.yaml` from another stack's, and what the policies are to know of it; what to tell the user.
+
+    Raises:
+        OpsError: the name cannot be a stack's, the file is there already, or the other stack is not known or cannot be copied.
+    """
+    files = workspace.stack_files()
+    if not name:
+        raise OpsError("NAME= is missing: make new-stack NAME=… [FROM=dev]")
+    if name in files:
+        raise OpsError(f"Pulumi.{name}.yaml is there already; it stays as it is")
+    if source not in files:
+        raise OpsError(f"FROM={source}: there is no Pulumi.{source}.yaml; stacks are {', '.join(files)}")
+    text = files[source].read_text().rstrip() + "\n"
+    if paths := list(_encrypted((yaml.safe_load(text) or {}).get("config"), "")):
+        raise OpsError(
+            f"Pulumi.{source}.yaml has encrypted values, which only that stack can read: {', '.join(paths)}. "
+            "Copy the file without them, and set them anew with `pulumi config set --secret`"
+        )
+    settings = _checked(name, source)
+    file = workspace.ROOT / f"Pulumi.{name}.yaml"
+    rendered = render(name, source, text, sections(workspace.ROOT))
+    if yaml.safe_load(rendered)["config"] != yaml.safe_load(text)["config"]:
+        raise OpsError(f"Pulumi.{source}.yaml cannot be taken over line by line: put each setting on a line of its own")
+    file.write_text(rendered)
+    told = [f"wrote {file.name} from Pulumi.{source}.yaml; `make preview STACK={name}` shows what it would make"]
+    told += _policies(name, settings)
+    if settings.machines.driver is DriverName.NSPAWN:
+        told.append(
+            f"its bridges have the networks of {source}: change machines.networks before both are up on one host"
+        )
+    return told
+
+
+def render(name: str, source: str, text: str, explained: Sequence[Section]) -> str:
+    """The stack file, from the text of the other one."""
+    lines = [
+        f"# Stack {name}, made from Pulumi.{source}.yaml. Lines that begin with # and a space explain; those that begin with #name: are",
+        "# settings with their defaults: remove the # to set them. docs/settings.md has more.",
+    ]
+    document = yaml.safe_load(text) or {}
+    if provider := document.get("secretsprovider"):
+        lines.append(f"secretsprovider: {provider}")
+    lines.append("config:")
+    given = _chunks(text, ("config",))
+    for section in explained:
+        lines += ["", f"  # {section.title}"]
+        lines += _section(section, f"{PROJECT}:{section.name}", text, given)
+    return "\n".join(lines) + "\n"
+
+
+def _section(section: Section, key: str, text: str, given: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    values = _chunks(text, ("config", key))
+    if section.is_list or (key in given and not values):  # the latter is on one line
+        for setting in section.settings:
+            yield from _comment(f"{setting.name} ({setting.default}): {setting.meaning}", 2)
+        yield from given.get(key) or [f"  #{key}: []"]
+        return
+    off = "" if key in given else "#"
+    yield f"  {off}{key}:"
+    for setting in section.settings:
+        yield from _comment(setting.meaning, 4)
+        yield from values.get(setting.name) or [_default(setting, off)]
+
+
+def _default(setting: Explained, off: str) -> str:
+    value = json.dumps(setting.value, ensure_ascii=False)
+    # In a section that is itself not set, both lines are to be on when each has lost its #.
+    return f"    #{setting.name}: {value}" if not off else f"  #  {setting.name}: {value}"
+
+
+def _comment(text: str, indent: int) -> list[str]:
+    prefix = " " * indent + "# "
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=prefix, subsequent_indent=prefix, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _chunks(text: str, path: Sequence[str]) -> dict[str, list[str]]:
+    """The lines of each key of a mapping in the text, with the comments above it; empty where the mapping is not one key a line."""
+    node: Any = yaml.compose(text)
+    for key in path:
+        node = (
+            next((value for k, value in node.value if k.value == key), None)
+            if isinstance(node, yaml.MappingNode)
+            else None
+        )
+    if not isinstance(node, yaml.MappingNode) or node.flow_style:
+        return {}
+    lines = text.splitlines()
+    keys = [key for key, _ in node.value]
+    starts = [_above(lines, key.start_mark.line) for key in keys]
+    ends = [*starts[1:], _last(lines, node)]
+    return {
+        key.value: _indented(lines[start:end], key.start_mark.column, 2 * len(path))
+        for key, start, end in zip(keys, starts, ends, strict=True)
+    }
+
+
+def _above(lines: Sequence[str], line: int) -> int:
+    """The first line of the comments right above a line."""
+    while line and lines[line - 1].lstrip().startswith("#"):
+        line -= 1
+    return line
+
+
+def _last(lines: Sequence[str], node: yaml.MappingNode) -> int:
+    """Where a mapping ends, without comments and blank lines that follow it."""
+    end = node.end_mark.line
+    while end and (not lines[end - 1].strip() or lines[end - 1].lstrip().startswith("#")):
+        end -= 1
+    return end
+
+
+def _indented(lines: Sequence[str], has: int, wanted: int) -> list[str]:
+    """Lines at another depth, without blank ones at the end."""
+    moved = [f"{' ' * wanted}{line[has:]}" if line.strip() else "" for line in lines]
+    while moved and not moved[-1]:
+        moved.pop()
+    return moved
+
+
+def _checked(name: str, source: str) -> Settings:
+    """The settings under the new name.
+
+    Raises:
+        OpsError: they are not valid; for instance the name, which every machine's begins with.
+    """
+    try:
+        return parse(name, {key: json.dumps(value) for key, value in tables(source).items()})
+    except SettingsError as error:
+        raise OpsError(f"NAME={name}: with the settings of {source} this cannot be a stack\n{error}") from None
+
+
+def tables(stack: str) -> dict[str, Any]:
+    """The tables of a stack file as they stand there.
+
+    Raises:
+        OpsError: the file is no stack file.
+    """
+    try:
+        config = (yaml.safe_load(workspace.stack_files()[stack].read_text()) or {}).get("config") or {}
+    except (yaml.YAMLError, AttributeError) as error:
+        raise OpsError(f"Pulumi.{stack}.yaml cannot be read: {error}") from None
+    return {key.removeprefix(f"{PROJECT}:"): value for key, value in config.items()}
+
+
+def _encrypted(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, dict):
+        if set(value) == {_SECURE}:
+            yield path
+        for key, inner in value.items():
+            yield from _encrypted(inner, f"{path}.{key}".removeprefix("."))
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            yield from _encrypted(inner, f"{path}[{i}]")
+
+
+def _policies(name: str, settings: Settings) -> Iterator[str]:
+    """Every policy is mandatory for a stack without a file of its own; what it exposes on purpose has to be written down."""
+    exposed = list(settings.mesh.exposed_services)
+    file = workspace.ROOT / "policy/stacks" / f"{name}.json"
+    if exposed and not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"east-west-exposure": {"exposed": exposed}}, indent=2) + os.linesep)
+        yield f"wrote policy/stacks/{name}.json: every policy is mandatory, and {', '.join(exposed)} may be exposed"
