@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 from rich.table import Table
@@ -23,9 +23,11 @@ from rich.text import Text
 from policy.levels import Levels, LevelsError
 from policy.rules import RULES
 from policy.rules.model import Change, Resource, Rule, Violation, mapping, sequence
+from pull_request.preview import VERSION, Op
 
 LOG_COLUMNS = 200
 """How wide a table is where no terminal says how wide it is."""
+_UNKNOWN = f"this is not the JSON of a preview as Pulumi {VERSION} prints it, the version that is pinned"
 _GOING = ("delete", "delete-replaced")
 Found = list[tuple[str, Rule, Violation]]
 """Violations, each with its policy and that one's level."""
@@ -52,13 +54,16 @@ class Preview:
         try:
             document = mapping(json.loads(text))
         except ValueError as error:
-            raise PreviewError(f"this is not the JSON of a preview: {error}") from None
+            raise PreviewError(f"{_UNKNOWN}: {error}") from None
         failed = [str(entry["message"]).strip() for entry in _diagnostics(document, "error")]
         if failed:
             raise PreviewError("the preview failed: " + "; ".join(failed))
-        changes = tuple(_change(mapping(step)) for step in sequence(document.get("steps")))
+        try:
+            changes = tuple(_change(mapping(step)) for step in sequence(document.get("steps")))
+        except KeyError as error:
+            raise PreviewError(f"{_UNKNOWN}: a step has no {error}") from None
         if not changes:
-            raise PreviewError("this is not the JSON of a preview: it has no steps")
+            raise PreviewError(f"{_UNKNOWN}: it has no steps")
         same = sum(change.op == "same" for change in changes)
         if same < mapping(document.get("changeSummary")).get("same", 0):
             raise PreviewError("resources that stay the same are missing: preview with --show-sames")
@@ -75,6 +80,8 @@ def _diagnostics(document: Mapping[str, Any], severity: str) -> Iterator[Mapping
 
 
 def _change(step: Mapping[str, Any]) -> Change:
+    if step["op"] not in get_args(Op):
+        raise PreviewError(f"{_UNKNOWN}: {step['op']!r} is no operation")
     state = mapping(step.get("newState") or step.get("oldState"))
     return Change(step["op"], Resource(step["urn"], mapping(state.get("inputs")), secrets_hidden=True))
 

@@ -56,7 +56,8 @@ def render(stack: str, preview: Preview, *, drift: bool = False) -> str:
         drift: whether it is about what was changed behind Pulumi's back (`--refresh`), and not about a pull request.
     """
     lines = [marker(stack, drift=drift), f"### {_headline(stack, preview, drift)}", ""]
-    told = [(step, changes(step)) for action in ACTIONS for step in preview.having(action)]
+    # The engine works on many at once: in its own order the same change would be another comment each time.
+    told = [(step, changes(step)) for action in ACTIONS for step in sorted(preview.having(action), key=_place)]
     lines += [*_said(preview), *_warnings(step for step, _ in told)]
     if told and not (drift and preview.new):
         lines += _table([_row(step, what) for step, what in told])
@@ -92,7 +93,7 @@ def _said(preview: Preview) -> list[str]:
 
 def _texts(diagnostics: Iterable[Diagnostic], severity: str) -> list[str]:
     """What was said, each thing once, as a block; empty for nothing."""
-    said = dict.fromkeys(_text(one) for one in diagnostics if one.severity == severity)
+    said = sorted({_text(one) for one in diagnostics if one.severity == severity})
     lines = [line for text in said if not _says_nothing(text) for line in text.splitlines()]
     kept = fitting(lines, DIAGNOSTIC_BYTES)
     return block([*kept, *(["…"] if len(kept) < len(lines) else [])]) if lines else []
@@ -122,6 +123,11 @@ def _warnings(steps: Iterable[Step]) -> list[str]:
     kept = fitting(lost, WARNING_BYTES)
     more = [f"> - and {len(lost) - len(kept)} more"] if len(kept) < len(lost) else []
     return ["> [!CAUTION]", "> What goes does not come back:", *kept, *more, ""]
+
+
+def _place(step: Step) -> tuple[str, str, str]:
+    """What belongs together stands together: by type, then name."""
+    return step.types[-1], step.name, step.urn
 
 
 def _row(step: Step, what: Sequence[Change]) -> str:

@@ -8,6 +8,7 @@ something out is worse than none.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import metadata
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
@@ -16,6 +17,8 @@ from pydantic.alias_generators import to_camel
 from components.command_line import Document, Failure, parse
 from policy.preview import Found
 
+VERSION = metadata.version("pulumi")
+"""The version whose format is known: the SDK's, which is the engine's too."""
 Op = Literal[
     "create",
     "create-replacement",
@@ -149,7 +152,7 @@ def read(text: str | bytes) -> Preview:
     except Failure as failure:
         problems = str(failure).partition("\n")[2]
         raise Failure(
-            f"this is not what `pulumi preview --json` prints in the version that is pinned:\n{problems}"
+            f"this is not what `pulumi preview --json` of Pulumi {VERSION} prints, the version that is pinned:\n{problems}"
         ) from None
     if not preview.change_summary and not preview.failed:
         raise Failure(

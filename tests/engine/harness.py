@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -177,6 +178,12 @@ class Program:
 def is_secret(value: Any) -> bool:
     """Whether a value of an exported state is encrypted on disk (the export shows it)."""
     return isinstance(value, dict) and "1b47061264138c4ac30d75fd1eb44270" in value.values()
+
+
+def cpu_seconds() -> float:
+    """What the programs that this process has waited for have used of a processor, with those they started."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def until(test: Callable[[], bool], seconds: float, what: str) -> None:

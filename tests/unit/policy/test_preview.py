@@ -73,6 +73,11 @@ def test_the_file_of_the_stack_is_used_when_it_has_one() -> None:
         ("Previewing update", "not the JSON of a preview"),
         ("[]", "it has no steps"),
         (document(), "it has no steps"),
+        (
+            document({"urn": PERMISSIVE["urn"]}),
+            "Pulumi 3.250.0 prints it, the version that is pinned: a step has no 'op'",
+        ),
+        (document({**PERMISSIVE, "op": "levitate"}), "'levitate' is no operation"),
         (document(PERMISSIVE, changeSummary={"same": 1}), "preview with --show-sames"),
         (document(PERMISSIVE, diagnostics=[{"severity": "error", "message": "no such setting\n"}]), "no such setting"),
     ],

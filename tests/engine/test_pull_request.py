@@ -1,0 +1,118 @@
+"""The comment for real changes: previews by the real engine, of the real program, against the state that an `up` has left.
+
+`up` and the previews run with providers that make nothing (`hollow`); what differs is found by the engine and the stand-ins' own code.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from lab.tools import plugins
+from ops import engine, workspace
+from ops.workspace import Stack
+from pull_request import __main__ as cli
+from tests.conftest import Golden
+from tests.engine.harness import cpu_seconds
+
+ROOT = Path(__file__).parents[2]
+GOLDENS = Path(__file__).parent / "golden/pull_request"
+HOLLOW = Path(__file__).parent / "hollow/bin"
+DEV = (ROOT / "Pulumi.dev.yaml").read_text()
+SECONDS = 10
+"""How much work the preview of a stack may be: seconds of one processor, whatever else runs on this machine."""
+
+
+@dataclass
+class Checkout:
+    """The repository with a stack file of its own."""
+
+    folder: Path
+    patch: pytest.MonkeyPatch
+
+    def comment(self, text: str) -> str:
+        """What a pull request with this stack file is told."""
+        (self.folder / "Pulumi.dev.yaml").write_text(text)
+        output = self.folder.parent / "comment.md"
+        self.patch.setattr(sys, "argv", ["pull_request", "preview", "--output", str(output)])
+        began = cpu_seconds()
+        assert cli.main() == 0, output.read_text()
+        assert cpu_seconds() - began < SECONDS
+        return output.read_text()
+
+
+@pytest.fixture(scope="module")
+def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    """Stack dev, brought up."""
+    folder = tmp_path_factory.mktemp("team") / "checkout"
+    folder.mkdir()
+    for path in ROOT.iterdir():
+        if not re.fullmatch(r"\.git|Pulumi\..+\.yaml", path.name):
+            (folder / path.name).symlink_to(path)
+    (folder / "Pulumi.dev.yaml").write_text(DEV)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("PULUMI_")]:
+            patch.delenv(name)
+        patch.delenv("ARGS", raising=False)
+        patch.setattr(plugins, "STAND_INS", HOLLOW)
+        patch.setenv("PULUMI_HOME", str(folder.parent / "pulumi"))  # no official providers
+        patch.setenv("XDG_STATE_HOME", str(folder.parent / "state"))
+        patch.setenv("STACK", "dev")
+        patch.setattr(workspace, "ROOT", folder)
+        patch.setattr(engine, "ROOT", folder)
+        patch.setattr(workspace, "get_tools", lambda *_, **__: None)
+        engine.operate(Stack.open("dev"), "up", "--yes", "--skip-preview", "--suppress-outputs")
+        yield Checkout(folder, patch)
+
+
+def replaced(old: str, new: str) -> Callable[[str], str]:
+    def change(text: str) -> str:
+        assert old in text
+        return text.replace(old, new)
+
+    return change
+
+
+CHANGES = {
+    "resize-a-machine": replaced(
+        "servers: {count: 1, cpus: 2, memory: 3Gi", "servers: {count: 1, cpus: 4, memory: 6Gi"
+    ),
+    "add-a-vm": replaced("        - {name: vm-2}\n", "        - {name: vm-2}\n        - {name: vm-4}\n"),
+    "bump-istio": lambda text: replaced("1-30-3", "1-30-4")(replaced("1.30.3", "1.30.4")(text)),
+    "shift-a-port": replaced("hub: docker.io/istio\n", "hub: docker.io/istio\n    eastWestPorts: {istiod: 16012}\n"),
+    "rename-a-workload": replaced("external-app", "external-web"),
+}
+LOST = {
+    "resize-a-machine": [],
+    "add-a-vm": [],
+    "bump-istio": ["istiod-1-30-3"],
+    "shift-a-port": [],
+    "rename-a-workload": [],
+}
+"""What is called out above everything else. A machine is resized in place; a renamed workload's VMs are the same machines."""
+
+
+def test_the_same_settings_are_no_change(dev: Checkout) -> None:
+    assert "Stack `dev`: no changes" in dev.comment(DEV)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_is_told(dev: Checkout, golden: Golden, change: str) -> None:
+    comment = dev.comment(CHANGES[change](DEV))
+    golden(GOLDENS / f"{change}.md", comment)
+    assert re.findall(r"^> - `(.+?)` is \*\*", comment, re.MULTILINE) == LOST[change]
+    assert not any(secret in comment for secret in ("hunter2", "PRIVATE", "TOKEN"))
+
+
+def test_machines_and_servers_that_go_are_called_out(dev: Checkout, golden: Golden) -> None:
+    fewer = replaced("agents: {count: 2", "agents: {count: 1")(replaced("        - {name: vm-2}\n", "")(DEV))
+    comment = dev.comment(fewer)
+    golden(GOLDENS / "remove-machines.md", comment)
+    lost = re.findall(r"^> - `(.+?)` is \*\*deleted\*\*: the machine", comment, re.MULTILINE)
+    assert lost == ["dev-agent-2-machine", "dev-vm-2-machine"]
