@@ -18,9 +18,9 @@ from ops import engine
 from ops.errors import OpsError, missing_pulumi, reason
 from ops.workspace import ROOT, Stack
 from policy.levels import STACKS, Levels, LevelsError
-from policy.preview import Found, Preview, PreviewError, judge, show, wide
+from policy.preview import Preview, PreviewError, judge, show, wide
 from policy.rules import RULES
-from policy.rules.model import Change, Resource, Violation
+from policy.rules.model import Change, Found, Resource, Violation
 
 PACK = Path(__file__).resolve().parent.parent / "policy"
 _HOST = "pulumi-language-python"

@@ -22,15 +22,13 @@ from rich.text import Text
 
 from policy.levels import Levels, LevelsError
 from policy.rules import RULES
-from policy.rules.model import Change, Resource, Rule, Violation, mapping, sequence
+from policy.rules.model import Change, Found, Resource, Rule, Violation, mapping, sequence
 from pull_request.preview import VERSION, Op
 
 LOG_COLUMNS = 200
 """How wide a table is where no terminal says how wide it is."""
 _UNKNOWN = f"this is not the JSON of a preview as Pulumi {VERSION} prints it, the version that is pinned"
 _GOING = ("delete", "delete-replaced")
-Found = list[tuple[str, Rule, Violation]]
-"""Violations, each with its policy and that one's level."""
 
 
 class PreviewError(Exception):

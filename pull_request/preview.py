@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from components.command_line import Document, Failure, parse
-from policy.preview import Found
+from policy.rules.model import Found
 
 VERSION = metadata.version("pulumi")
 """The version whose format is known: the SDK's, which is the engine's too."""

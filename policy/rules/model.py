@@ -97,6 +97,10 @@ class Rule:
         return {name: given.get(name, schema["default"]) for name, schema in self.options.items()}
 
 
+Found = list[tuple[str, Rule, Violation]]
+"""Violations, each with its policy and that one's level."""
+
+
 def known(value: object) -> bool:
     """Whether it is a value, and not the sign that one is unknown or secret."""
     return value not in (UNKNOWN, SECRET)
