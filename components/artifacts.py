@@ -75,18 +75,36 @@ def fetch_script(artifact: MachineArtifact, destination: str, *, mode: str = "06
 """
 
 
-def install_deb_script(artifact: MachineArtifact, package: str) -> str:
+def install_deb_script(artifact: MachineArtifact, package: str, *, existing: bool = False) -> str:
     """Shell that ends with a Debian package installed, exactly the one of `artifact`, with what it depends on.
 
     Args:
         artifact: the .deb file.
         package: its name as dpkg knows it.
+        existing: whether the machine is a host that someone else made. There a `path` is no mount's and is there or never; and the
+            packages that come along are listed in `/var/lib/istio-vms/<package>.deb.brings` before they do, so that they can go again.
     """
     deb = f"/var/lib/istio-vms/{package}.deb"
+    named = f"package={shlex.quote(package)} deb={shlex.quote(deb)}"
+    before, listing = (
+        (_there_script(artifact), f"(\n  {named}\n{_LIST}) </dev/null || exit 1\n") if existing else ("", "")
+    )
     return f"""\
-{fetch_script(artifact, deb)}(
-  package={shlex.quote(package)} deb={shlex.quote(deb)}
+{before}{fetch_script(artifact, deb)}{listing}(
+  {named}
 {_INSTALL_DEB}) </dev/null || exit 1
+"""
+
+
+def _there_script(artifact: MachineArtifact) -> str:
+    paths = [shlex.quote(one.path or "") for one in (artifact, artifact.arm64 or artifact)]
+    return f"""\
+(
+  case "$(uname -m)" in aarch64 | arm64) path={paths[1]} ;; *) path={paths[0]} ;; esac
+  if [ -z "$path" ] || [ -r "$path" ]; then exit 0; fi
+  echo "$(uname -n): $path is not there: the host's owner puts it there, with a {CHECKSUMS_FILE} beside it" >&2
+  exit 1
+) </dev/null || exit 1
 """
 
 
@@ -148,6 +166,16 @@ _FETCH = f"""\
   got=$(digest "$to.part")
   [ "$got" = "$want" ] || fail "the SHA-256 digest of ${{path:-$url}} is $got and should be $want; it is damaged or was replaced"
   chmod "$mode" "$to.part" && mv -fT "$to.part" "$to" || fail "cannot be put at $to"
+"""
+
+# A package that apt only installs again, or upgrades, has its present version in brackets.
+_LIST = """\
+  plan() {
+    DEBIAN_FRONTEND=noninteractive apt-get -qq -s --no-install-recommends --allow-downgrades install "$deb" >"$deb.plan"
+  }
+  [ "$(cat "$deb.installed" 2>/dev/null)" != "$(sha256sum <"$deb" | cut -c1-64)" ] || exit 0
+  plan || { apt-get -qq update && plan; } || { echo "$(uname -n): $package: apt-get cannot install $deb" >&2; exit 1; }
+  awk '$1 == "Inst" && $3 !~ /^\\[/ { print $2 }' "$deb.plan" >>"$deb.brings" && rm "$deb.plan"
 """
 
 # The package lists are fetched only if the dependencies cannot be had without. The stamp is written last: an installation that was cut

@@ -10,12 +10,14 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components.artifacts import MachineArtifact, install_deb_script
+from components.cluster import kubeconfig
 from components.cluster.access import ClusterAccess
+from components.cluster.existing import ExistingCluster
 from components.cluster.k3s import K3sCluster
 from components.machines import cloud_init
 from components.machines.machine import Machine, SshKey
 from components.mesh.charts import Charts
-from components.mesh.control_plane import ControlPlane
+from components.mesh.control_plane import NAMESPACE, ControlPlane
 from components.mesh.egress_guard import EgressGuards
 from components.mesh.gateway import EastWestGateway, IngressGateway
 from components.mesh.policies import MeshPolicies
@@ -29,6 +31,7 @@ from components.settings import (
     Artifact,
     DriverName,
     EgressGuardSettings,
+    ExistingClusterSettings,
     HostSettings,
     Settings,
     Sizes,
@@ -96,9 +99,9 @@ class Machines:
 
     def _options(self, host: HostSettings | None) -> dict[str, Any]:
         """The driver's own options, as its documentation names them."""
-        if host:
-            return host.model_dump()
         shared = self._settings.machines
+        if host:
+            return {**host.model_dump(), "user": shared.user, "private_key": self._key.private_key}
         return shared.multipass.model_dump(mode="json") if shared.driver is DriverName.MULTIPASS else {}
 
     def _make(
@@ -138,8 +141,10 @@ class Machines:
 
 
 def cluster(settings: Settings, machines: Machines, key: SshKey) -> ClusterAccess:
-    """The k3s cluster on its machines."""
+    """The cluster: k3s on its machines, or one that someone else made."""
     wanted = settings.cluster
+    if isinstance(wanted, ExistingClusterSettings):
+        return _existing_cluster(settings, wanted)
     return K3sCluster(
         "cluster",
         {
@@ -156,6 +161,23 @@ def cluster(settings: Settings, machines: Machines, key: SshKey) -> ClusterAcces
             "config": wanted.config,
             "service_options": wanted.service_options,
             "containerd_template": wanted.containerd_template,
+        },
+    ).access
+
+
+def _existing_cluster(settings: Settings, wanted: ExistingClusterSettings) -> ClusterAccess:
+    """Reading settings has seen to it that the kubeconfig can be read, but for a preview."""
+    try:
+        found = kubeconfig.read(wanted.existing.kubeconfig, wanted.existing.context)
+    except kubeconfig.KubeconfigError:
+        found = None
+    return ExistingCluster(
+        "cluster",
+        {
+            "kubeconfig": found,
+            "context": wanted.existing.context,
+            "owner": settings.owner,
+            "namespaces": sorted({NAMESPACE, *_namespace_labels(settings)}),
         },
     ).access
 
@@ -300,7 +322,9 @@ def workloads(settings: Settings, machines: Machines, access: ClusterAccess, in_
                     "gateway": in_mesh.east_west,
                     "root_certificate": certificate,
                     "package_script": install_deb_script(
-                        machine_artifact(settings, settings.mesh.sidecar_package), SIDECAR_PACKAGE
+                        machine_artifact(settings, settings.mesh.sidecar_package),
+                        SIDECAR_PACKAGE,
+                        existing=settings.machines.driver is DriverName.EXISTING,
                     ),
                     "cluster_name": settings.mesh.cluster_name,
                     "mesh_id": settings.mesh.mesh_id,
@@ -313,11 +337,15 @@ def workloads(settings: Settings, machines: Machines, access: ClusterAccess, in_
     return made
 
 
-def _namespaces(settings: Settings, access: ClusterAccess) -> dict[str, pulumi.Output[str]]:
+def _namespace_labels(settings: Settings) -> dict[str, dict[str, str]]:
     """Namespaces whose pods get a sidecar of the stack's revision, and the samples' one outside of the mesh."""
     labels = {name: {"istio.io/rev": settings.mesh.revision} for name in settings.namespaces()}
-    if settings.outside_namespace:
-        labels[settings.outside_namespace] = {}
+    return labels | ({settings.outside_namespace: {}} if settings.outside_namespace else {})
+
+
+def _namespaces(settings: Settings, access: ClusterAccess) -> dict[str, pulumi.Output[str]]:
+    """Made as their labels say."""
+    labels = _namespace_labels(settings)
     made: dict[str, pulumi.Output[str]] = {}
     for name in labels:
         namespace = kubernetes.core.v1.Namespace(

@@ -60,6 +60,10 @@ class Cluster(Protocol):
         """Post an object; what the cluster made of it."""
         ...
 
+    def replace(self, path: str, body: ApiObject) -> ApiObject:
+        """Put an object in the place of the one at the path; what the cluster made of it."""
+        ...
+
     def delete(self, path: str) -> bool:
         """Delete the object at the path; whether there was one."""
         ...
@@ -108,6 +112,13 @@ class ApiCluster:
         made = self._ask("POST", path, body=body)
         if made is None:
             raise KubeError(f"POST {path}: not found; the namespace, the object or its kind does not exist")
+        return made
+
+    def replace(self, path: str, body: ApiObject) -> ApiObject:
+        """See `Cluster.replace`."""
+        made = self._ask("PUT", path, body=body)
+        if made is None:
+            raise KubeError(f"PUT {path}: not found; there is no such object")
         return made
 
     def delete(self, path: str) -> bool:

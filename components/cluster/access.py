@@ -17,8 +17,8 @@ class ClusterAccess:
     """Admin kubeconfig, as YAML. Secret."""
     provider: kubernetes.Provider
     """Acts with that kubeconfig."""
-    made_by: pulumi.Resource
-    """The resource whose deletion takes the cluster along; must be a custom resource."""
+    made_by: pulumi.Resource | None
+    """The resource whose deletion takes the cluster along; must be a custom resource. None where nothing does."""
     node_addresses: pulumi.Output[list[str]]
     """Addresses of the nodes, servers first."""
     ready: Sequence[pulumi.Resource]
@@ -27,7 +27,8 @@ class ClusterAccess:
     def options(self, parent: pulumi.Resource, *depends_on: pulumi.Resource) -> pulumi.ResourceOptions:
         """Options for a Kubernetes resource.
 
-        `deleted_with` spares `destroy` the deletion of objects whose cluster goes too. It is not inherited, so every resource needs it.
+        Where we made the cluster, `deleted_with` spares `destroy` the deletion of objects whose cluster goes too. It is not inherited,
+        so every resource needs it.
         """
         return pulumi.ResourceOptions(
             parent=parent, provider=self.provider, depends_on=list(depends_on), deleted_with=self.made_by

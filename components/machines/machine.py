@@ -66,7 +66,7 @@ class MachineArgs(TypedDict):
     user_data: pulumi.Input[str]
     """cloud-init user-data: what the machine does at its first boot. A change counts for machines made later."""
     public_key: pulumi.Input[str]
-    """The key that user-data lets in; another key makes a new machine."""
+    """The key that user-data lets in; another key makes a new machine, but for an existing one, where its owner lets keys in."""
     network: Mapping[str, Any]
     """`{name, cidr}`."""
     mounts: Sequence[Mapping[str, str]]
@@ -108,12 +108,13 @@ class Machine(pulumi.ComponentResource):
             replace_on=[
                 args["driver"],
                 args["image"],
-                args["public_key"],
+                "" if args["driver"] == "existing" else args["public_key"],
                 args["network"],
                 args["options"].get("host"),
             ],
         )
-        state = answer(self.resource)
+        # Nothing in the answer is secret, though an existing host's document is, which has the key.
+        state = pulumi.Output.unsecret(answer(self.resource))
         self._port = state["port"]
         self._user = state["user"]
         self._private_key = pulumi.Output.secret(args["private_key"])

@@ -11,6 +11,7 @@ from components.settings.problems import Problem, SettingsError
 from components.settings.reading import load, parse
 from components.settings.stack import Settings, node_names
 from components.settings.tables import (
+    AnyCluster,
     Artifact,
     AuthorizationSettings,
     ChartSource,
@@ -18,8 +19,10 @@ from components.settings.tables import (
     ClusterSettings,
     EastWestPorts,
     EgressGuardSettings,
+    ExistingClusterSettings,
     HostSettings,
     IngressPorts,
+    KubeconfigSettings,
     MachinesSettings,
     MeshSettings,
     MountSettings,
@@ -42,6 +45,7 @@ from components.settings.tables import (
 from components.settings.values import DriverName, MtlsMode, mib
 
 __all__ = [
+    "AnyCluster",
     "Artifact",
     "AuthorizationSettings",
     "ChartSource",
@@ -50,8 +54,10 @@ __all__ = [
     "DriverName",
     "EastWestPorts",
     "EgressGuardSettings",
+    "ExistingClusterSettings",
     "HostSettings",
     "IngressPorts",
+    "KubeconfigSettings",
     "MachinesSettings",
     "MeshSettings",
     "MountSettings",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import pulumi
 from pulumi.runtime import config as runtime_config
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Discriminator, Tag, TypeAdapter, ValidationError
 
 from components.settings.artifacts import missing_files
 from components.settings.checks import check
@@ -16,6 +16,7 @@ from components.settings.problems import PROJECT, Problem, SettingsError
 from components.settings.stack import Settings
 from components.settings.tables import (
     ClusterSettings,
+    ExistingClusterSettings,
     MachinesSettings,
     MeshSettings,
     PolicySettings,
@@ -25,9 +26,22 @@ from components.settings.tables import (
     WorkloadSettings,
 )
 
+_K3S, _EXISTING = "<k3s>", "<existing>"
+"""What stands in an error's place for the kind of cluster it is about; no key can be called that."""
+_K3S_KEYS = {field.alias for field in ClusterSettings.model_fields.values()}
+
+
+def _kind_of_cluster(table: Any) -> str:
+    return _EXISTING if isinstance(table, dict) and "existing" in table else _K3S
+
+
+_Cluster = Annotated[
+    Annotated[ClusterSettings, Tag(_K3S)] | Annotated[ExistingClusterSettings, Tag(_EXISTING)],
+    Discriminator(_kind_of_cluster),
+]
 _SECTIONS: dict[str, TypeAdapter[Any]] = {
     "machines": TypeAdapter(MachinesSettings),
-    "cluster": TypeAdapter(ClusterSettings),
+    "cluster": TypeAdapter(_Cluster),
     "mesh": TypeAdapter(MeshSettings),
     "workloads": TypeAdapter(tuple[WorkloadSettings, ...]),
     "samples": TypeAdapter(SampleSettings),
@@ -108,9 +122,15 @@ def _json_text(value: str) -> str:
 
 def _problems(key: str, error: ValidationError, hide: bool) -> Iterator[Problem]:
     for item in error.errors(include_url=False):
-        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"])
+        kind = next((part for part in item["loc"] if part in (_K3S, _EXISTING)), None)
+        parts = [part for part in item["loc"] if part != kind]
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
         message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
+        if item["type"] == "extra_forbidden" and kind == _EXISTING and len(parts) == 1 and parts[0] in _K3S_KEYS:
+            message = (
+                "is for a k3s cluster that the stack makes; with cluster.existing there is none to make, so remove it"
+            )
+        elif item["type"] == "extra_forbidden":
             message = "unknown setting; see Pulumi.yaml for the known ones"
         elif item["type"] == "missing":
             message = "missing; this setting is needed"

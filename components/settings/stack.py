@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from components.settings.problems import PROJECT
 from components.settings.registry import Registry
 from components.settings.tables import (
-    ClusterSettings,
+    AnyCluster,
     MachinesSettings,
     MeshSettings,
     NetworkSettings,
@@ -31,7 +31,7 @@ class Settings:
 
     stack: str
     machines: MachinesSettings
-    cluster: ClusterSettings
+    cluster: AnyCluster
     mesh: MeshSettings
     workloads: tuple[WorkloadSettings, ...]
     samples: SampleSettings
@@ -81,8 +81,9 @@ def _document(table: BaseModel | tuple[BaseModel, ...]) -> Any:
     return [_document(row) for row in table]
 
 
-def node_names(cluster: ClusterSettings) -> Iterator[tuple[str, str, NodePool, int]]:
-    """The machines of the cluster in order: (name, role, pool, index in the pool)."""
-    for role, pool in (("server", cluster.servers), ("agent", cluster.agents)):
+def node_names(cluster: AnyCluster) -> Iterator[tuple[str, str, NodePool, int]]:
+    """The machines of the cluster in order: (name, role, pool, index in the pool); none where someone else made it."""
+    for name, pool in cluster.pools.items():
+        role = name.removesuffix("s")
         for i in range(pool.size):
             yield f"{role}-{i + 1}", role, pool, i

@@ -40,7 +40,8 @@ class Artifact(Table):
     """A file machines need: fetched from `url` and verified, or found under a mount.
 
     Either `url` with `sha256` (or with `checksums`, the publisher's own checksum file), or `path`, a file below one of
-    `machines.mounts` with a `SHA256SUMS` beside it. `arm64` replaces the rest on machines of that architecture.
+    `machines.mounts`, with driver `existing` a file that is on every host, with a `SHA256SUMS` beside it. `arm64` replaces the rest on
+    machines of that architecture.
     """
 
     url: HttpsUrl | None = None
@@ -132,6 +133,33 @@ class ClusterSettings(Table):
     config: dict[str, Any] = {}
     service_options: dict[str, str] = {}
     containerd_template: str = ""
+
+    @property
+    def pools(self) -> dict[str, NodePool]:
+        """The pools of machines by their setting's name, servers first."""
+        return {"servers": self.servers, "agents": self.agents}
+
+
+class KubeconfigSettings(Table):
+    """A Kubernetes cluster that someone else made: a context of a kubeconfig, which has to be named, as the current one changes."""
+
+    kubeconfig: Annotated[LocalPath, Field(validate_default=True)] = "~/.kube/config"
+    context: Annotated[str, Field(min_length=1)]
+
+
+class ExistingClusterSettings(Table):
+    """An existing cluster instead of k3s. `network` is the machine network that its nodes are reached in, for VMs with routes to pods."""
+
+    existing: KubeconfigSettings
+    network: DnsLabel = "default"
+
+    @property
+    def pools(self) -> dict[str, NodePool]:
+        """None: the machines of its nodes are not the stack's."""
+        return {}
+
+
+AnyCluster = ClusterSettings | ExistingClusterSettings
 
 
 class ChartSource(Table):

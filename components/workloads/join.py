@@ -99,11 +99,12 @@ class Join:
         """All waits end together; our own way in stays open."""
         self.deadline = Deadline(self.request.timeout_seconds)
         self.start = Start()
+        self.host_name = ""
         own = () if self.request.ssh.port == 22 else (self.request.ssh.port,)
         self.member = self.request.member.model_copy(update={"uncaptured_ports": own})
 
     def run(self) -> dict[str, Any]:
-        """Make the machine a healthy member: `{"workload_entry", "namespace", "address", "healthy", "connected_at"}`.
+        """Make the machine a healthy member: `{"workload_entry", "namespace", "address", "host_name", "healthy", "connected_at"}`.
 
         Raises:
             Failure: the machine did not become one in time; the message has the sidecar's own last words.
@@ -118,6 +119,7 @@ class Join:
             "workload_entry": found.name,
             "namespace": self.member.namespace,
             "address": self.member.address,
+            "host_name": self.host_name,
             "healthy": True,
             "connected_at": found.connected_at,
         }
@@ -179,6 +181,7 @@ class Join:
         )
         changes = ", ".join(answer["changed"]) or "nothing"
         started = answer["restarted"]
+        self.host_name = answer["host_name"]
         self.start = Start(before=before) if started else Start.found(answer["running_since"])
         self.progress(f"changed: {changes}; sidecar {'started' if started else 'left running'}")
         return started

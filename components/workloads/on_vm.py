@@ -53,7 +53,8 @@ def ready(request: Request) -> Answer:
 
 def _cloud_init_runs(root: Path) -> bool:
     """Whether cloud-init has still work to do; `cloud-init status --wait` may end early, on a passing error."""
-    wanted = (root / "usr/bin/cloud-init").exists() and not (root / "etc/cloud/cloud-init.disabled").exists()
+    off = any((root / place).exists() for place in ("etc/cloud/cloud-init.disabled", "run/cloud-init/disabled"))
+    wanted = (root / "usr/bin/cloud-init").exists() and not off
     return wanted and not (root / "var/lib/cloud/instance/boot-finished").exists()
 
 
@@ -70,7 +71,8 @@ def install(request: Request) -> Answer:
     runs might write its old certificate back, and its unit is to end by the definition it was started by. A stamp tells whether the package
     is the one the sidecar was last started from.
 
-    `{"changed": paths, "restarted": whether the sidecar was started, "running_since": seconds since 1970 by this machine's clock}`
+    `{"changed": paths, "restarted": whether the sidecar was started, "running_since": seconds since 1970 by this machine's clock,
+    "host_name": the machine's own name without its domain}`
     """
     root, owners, renew = Path(request["root"]), request["set_owners"], request["new_certificate"]
     hosts = (root / "etc/hosts").read_text() if (root / "etc/hosts").exists() else ""
@@ -88,7 +90,12 @@ def install(request: Request) -> Answer:
     for file in changed:
         _put(root, file, owners)
     started = _run_sidecar(root)
-    return {"changed": sorted(f["path"] for f in telling), "restarted": started, "running_since": _running_since()}
+    return {
+        "changed": sorted(f["path"] for f in telling),
+        "restarted": started,
+        "running_since": _running_since(),
+        "host_name": socket.gethostname().partition(".")[0],
+    }
 
 
 def _run_sidecar(root: Path) -> bool:

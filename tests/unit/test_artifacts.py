@@ -316,6 +316,39 @@ def test_another_package_of_the_same_name_is_installed_over_it(
     assert (tmp_path / "asked").read_text() == "install\ninstall\n"
 
 
+PLAN = """Inst libmnl0 (1.0.4 Debian:12 [amd64])
+Inst sudo [1.9.13] (1.9.14 Debian:12 [amd64])
+Inst istio-sidecar (1.30 local-deb [amd64])
+Conf libmnl0 (1.0.4 Debian:12 [amd64])
+"""
+
+
+@pytest.mark.parametrize("fails", [None, "install"])
+def test_on_an_existing_host_what_comes_along_is_listed_before_it_does(
+    mount: Path, packages: Path, tmp_path: Path, shell: str, fails: str | None
+) -> None:
+    (packages / "apt-get").write_text(f"""#!/bin/sh
+case " $* " in
+  *" -s "*) printf '%s' '{PLAN}' ;;
+  *" install "*) {"exit 100" if fails else f"touch {tmp_path}/is-installed"} ;;
+esac
+""")
+    artifact = MachineArtifact(path=f"{mount}/k3s")
+    script = install_deb_script(artifact, "istio-sidecar", existing=True).replace("/var/lib", str(tmp_path))
+    for _ in range(1 if fails else 2):
+        ran = run(script, path=f"{packages}:{os.environ['PATH']}", shell=shell)
+        assert (ran.returncode == 0) == (fails is None)
+    listed = (tmp_path / "istio-vms/istio-sidecar.deb.brings").read_text()
+    assert listed == "libmnl0\nistio-sidecar\n", "what was there before stays there"
+
+
+def test_a_file_that_an_existing_host_lacks_is_not_waited_for(tmp_path: Path, shell: str) -> None:
+    script = install_deb_script(MachineArtifact(path="/nowhere/s.deb"), "istio-sidecar", existing=True)
+    ran = run(script.replace("/var/lib", str(tmp_path)), shell=shell)
+    assert ran.returncode == 1
+    assert "/nowhere/s.deb is not there: the host's owner puts it there" in ran.stderr
+
+
 def test_a_package_that_cannot_be_installed_is_an_error(
     mount: Path, packages: Path, tmp_path: Path, shell: str
 ) -> None:

@@ -37,7 +37,7 @@ class Recorder(pulumi.runtime.Mocks):
         if "machines.keys" in create:
             return json.dumps({"private_key": "PRIVATE", "public_key": "ssh-ed25519 AAAA", "token": "TOKEN"})
         if "components.machines ensure" in create:
-            name = json.loads(args.inputs["stdin"])["name"]
+            name = json.loads(unwrapped(args.inputs["stdin"]))["name"]
             state = {"name": name, "address": "10.89.0.11", "port": 22, "user": "ubuntu", "state": "running"}
             return json.dumps({**state, "host_key": "ssh-ed25519 HOST"})
         if "gateway-addresses" in create:
@@ -48,6 +48,8 @@ class Recorder(pulumi.runtime.Mocks):
             return json.dumps(
                 {"workload_entry": "entry", "namespace": "vmns", "address": "a", "healthy": True, "connected_at": "now"}
             )
+        if "components.cluster claim" in create:
+            return json.dumps({"kubeconfig": KUBECONFIG, "version": "v1.32.0", "node_addresses": ["10.0.0.1"]})
         if "components.samples prove" in create:
             return "[]"
         return KUBECONFIG

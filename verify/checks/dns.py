@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from components.mesh.control_plane import NAMESPACE
+from components.settings import ClusterSettings
 from verify.environment import Environment, Member
 from verify.finding import Finding, found
 
@@ -49,7 +50,8 @@ def _said(seen: dict[str, list[str]]) -> str:
 def _ordinary(env: Environment, member: Member) -> dict[str, str | None]:
     """Names outside of the mesh with their address where it is known: where the stack downloads from, else its other machines."""
     mesh, cluster = env.settings.mesh, env.settings.cluster
-    urls = (mesh.charts.repository, mesh.sidecar_package.url, cluster.binary.url)
+    binary = cluster.binary.url if isinstance(cluster, ClusterSettings) else None
+    urls = (mesh.charts.repository, mesh.sidecar_package.url, binary)
     hosts: dict[str, str | None] = {host: None for url in urls if url and (host := urlsplit(url).hostname)}
     others = {name: str(machine["address"]) for name, machine in env.outputs["machines"].items() if name != member.name}
     return hosts or dict(list(others.items())[:2])

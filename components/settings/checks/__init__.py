@@ -14,6 +14,7 @@ from components.settings.checks.workloads import check_routes_to_pods, check_ser
 from components.settings.problems import Problem
 from components.settings.registry import Registry
 from components.settings.tables import (
+    AnyCluster,
     ClusterSettings,
     MachinesSettings,
     MeshSettings,
@@ -28,7 +29,7 @@ from components.settings.tables import (
 def check(stack: str, parsed: Mapping[str, Any]) -> Iterator[Problem]:
     """All of them. A table that did not parse is not in `parsed`: it takes its own checks with it, not the others'."""
     machines: MachinesSettings | None = parsed.get("machines")
-    cluster: ClusterSettings | None = parsed.get("cluster")
+    cluster: AnyCluster | None = parsed.get("cluster")
     mesh: MeshSettings | None = parsed.get("mesh")
     workloads: tuple[WorkloadSettings, ...] | None = parsed.get("workloads")
     samples: SampleSettings | None = parsed.get("samples")
@@ -37,7 +38,8 @@ def check(stack: str, parsed: Mapping[str, Any]) -> Iterator[Problem]:
     if machines:
         yield from check_artifacts(machines, cluster, mesh)
     if mesh:
-        yield from check_mesh(mesh)
+        # Of another cluster it is not known whether its load balancer gives gateways the nodes' ports.
+        yield from check_mesh(mesh, node_ports=isinstance(cluster, ClusterSettings))
     yield from check_workloads(workloads or ())
     if mesh and cluster:
         yield from check_routes_to_pods(workloads or (), mesh, cluster)

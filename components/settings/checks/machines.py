@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from components.settings.problems import PROJECT, Problem, duplicates
 from components.settings.stack import node_names
-from components.settings.tables import ClusterSettings, MachinesSettings, Sizes, WorkloadSettings
+from components.settings.tables import AnyCluster, ClusterSettings, MachinesSettings, NodePool, Sizes, WorkloadSettings
 from components.settings.values import DriverName
 
 _STACK = re.compile(r"[a-z]([a-z0-9-]{0,18}[a-z0-9])?")
@@ -26,13 +26,13 @@ def check_stack(stack: str) -> Iterator[Problem]:
 def check_machines(
     stack: str,
     machines: MachinesSettings | None,
-    cluster: ClusterSettings | None,
+    cluster: AnyCluster | None,
     workloads: tuple[WorkloadSettings, ...],
 ) -> Iterator[Problem]:
     """What every machine needs, of the cluster and of workloads alike; None is a table that did not parse."""
     if machines:
         yield from _check_shared(machines)
-    if cluster:
+    if isinstance(cluster, ClusterSettings):
         yield from _check_cluster(cluster)
     yield from _check_cidrs(machines, cluster)
     yield from _check_names(stack, cluster, workloads)
@@ -59,17 +59,17 @@ def _check_shared(machines: MachinesSettings) -> Iterator[Problem]:
         if machines.private_key_file is None:
             yield Problem(f"{at}.privateKeyFile", "missing; driver existing needs the key that opens the hosts")
         if machines.mounts:
-            yield Problem(f"{at}.mounts", "driver existing cannot mount folders; give artifacts by url")
+            yield Problem(
+                f"{at}.mounts", "driver existing cannot mount folders; give artifacts by url, or by path on the hosts"
+            )
 
 
 def _check_images(
-    machines: MachinesSettings, cluster: ClusterSettings | None, workloads: tuple[WorkloadSettings, ...]
+    machines: MachinesSettings, cluster: AnyCluster | None, workloads: tuple[WorkloadSettings, ...]
 ) -> Iterator[Problem]:
     """Every machine that is made has an image: its own, or the one of all."""
     used: list[tuple[str, Sizes]] = []
-    if cluster:
-        pools = {"servers": cluster.servers, "agents": cluster.agents}
-        used += [(f"{PROJECT}:cluster.{name}", pool) for name, pool in pools.items() if pool.size or pool.image]
+    used += [(at, pool) for at, pool in _pools(cluster) if pool.size or pool.image]
     for i, workload in enumerate(workloads):
         used += [(f"{PROJECT}:workloads[{i}].vms[{j}]", vm) for j, vm in enumerate(workload.vms)]
     for at, sizes in used:
@@ -105,11 +105,11 @@ def _check_cluster(cluster: ClusterSettings) -> Iterator[Problem]:
         yield Problem(f"{PROJECT}:cluster.config.{key}", "is set by the program; remove it here")
 
 
-def _check_cidrs(machines: MachinesSettings | None, cluster: ClusterSettings | None) -> Iterator[Problem]:
+def _check_cidrs(machines: MachinesSettings | None, cluster: AnyCluster | None) -> Iterator[Problem]:
     named: list[tuple[str, str]] = []
     if machines:
         named += [(f"{PROJECT}:machines.networks[{i}].cidr", n.cidr) for i, n in enumerate(machines.networks) if n.cidr]
-    if cluster:
+    if isinstance(cluster, ClusterSettings):
         named += [
             (f"{PROJECT}:cluster.podCidr", cluster.pod_cidr),
             (f"{PROJECT}:cluster.serviceCidr", cluster.service_cidr),
@@ -120,9 +120,7 @@ def _check_cidrs(machines: MachinesSettings | None, cluster: ClusterSettings | N
                 yield Problem(path, f"{cidr!r}: overlaps {other_path} ({other})")
 
 
-def _check_names(
-    stack: str, cluster: ClusterSettings | None, workloads: tuple[WorkloadSettings, ...]
-) -> Iterator[Problem]:
+def _check_names(stack: str, cluster: AnyCluster | None, workloads: tuple[WorkloadSettings, ...]) -> Iterator[Problem]:
     named = [("the cluster's own machines", name) for name, *_ in node_names(cluster)] if cluster else []
     for i, workload in enumerate(workloads):
         named += [(f"{PROJECT}:workloads[{i}].vms[{j}].name", vm.name) for j, vm in enumerate(workload.vms)]
@@ -133,11 +131,11 @@ def _check_names(
 
 
 def _check_hosts(
-    machines: MachinesSettings, cluster: ClusterSettings | None, workloads: tuple[WorkloadSettings, ...]
+    machines: MachinesSettings, cluster: AnyCluster | None, workloads: tuple[WorkloadSettings, ...]
 ) -> Iterator[Problem]:
     wanted = machines.driver is DriverName.EXISTING
     given: list[tuple[str, bool]] = []
-    if cluster:
+    if isinstance(cluster, ClusterSettings):
         given += [(f"{PROJECT}:cluster.servers.hosts", bool(cluster.servers.hosts))]
         given += [(f"{PROJECT}:cluster.agents.hosts", bool(cluster.agents.hosts))] if cluster.agents.size else []
     for i, workload in enumerate(workloads):
@@ -150,6 +148,15 @@ def _check_hosts(
             yield Problem(path, f"hosts are for driver existing; this stack's driver is {machines.driver.value}")
         if wanted and not there:
             yield Problem(path, "missing; with driver existing every machine names its host and host key")
+    if wanted:
+        named = [(f"{path}.hosts[{i}]", host) for path, pool in _pools(cluster) for i, host in enumerate(pool.hosts)]
+        named += [
+            (f"{PROJECT}:workloads[{i}].vms[{j}].existing", vm.existing)
+            for i, workload in enumerate(workloads)
+            for j, vm in enumerate(workload.vms)
+            if vm.existing
+        ]
+        yield from duplicates(((path, f"{host.host}:{host.port}") for path, host in named), "this host")
     for i, workload in enumerate(workloads):
         if wanted and workload.application == "sample":
             yield Problem(
@@ -158,8 +165,12 @@ def _check_hosts(
             )
 
 
+def _pools(cluster: AnyCluster | None) -> list[tuple[str, NodePool]]:
+    return [(f"{PROJECT}:cluster.{name}", pool) for name, pool in (cluster.pools if cluster else {}).items()]
+
+
 def _check_networks(
-    machines: MachinesSettings, cluster: ClusterSettings | None, workloads: tuple[WorkloadSettings, ...]
+    machines: MachinesSettings, cluster: AnyCluster | None, workloads: tuple[WorkloadSettings, ...]
 ) -> Iterator[Problem]:
     known = {n.name for n in machines.networks}
     used = [(f"{PROJECT}:cluster.network", cluster.network)] if cluster else []

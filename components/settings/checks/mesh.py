@@ -14,18 +14,20 @@ _NODE_PORTS = {22: "sshd", 6443: "the Kubernetes API", 10250: "the kubelet"}
 _FOREIGN_NAMESPACES = {"default", "istio-system", "kube-node-lease", "kube-public", "kube-system"}
 
 
-def check_mesh(mesh: MeshSettings) -> Iterator[Problem]:
-    """Charts come from one place, and the gateways share the nodes' ports without a clash."""
+def check_mesh(mesh: MeshSettings, node_ports: bool = True) -> Iterator[Problem]:
+    """Charts come from one place, and no gateway has a port twice; those that get the nodes' ports share them without a clash."""
     if (mesh.charts.repository is None) == (mesh.charts.directory is None):
         yield Problem(f"{_AT}.charts", "should have either repository or directory")
-    taken: dict[int, str] = dict(_NODE_PORTS)
+    taken: dict[int, str] = dict(_NODE_PORTS) if node_ports else {}
+    why = "ServiceLB gives both gateways the same nodes' ports, so" if node_ports else "in one gateway"
     for table, ports in (("ingressPorts", mesh.ingress_ports), ("eastWestPorts", mesh.east_west_ports)):
+        if not node_ports:
+            taken.clear()
         for field, port in ports:
             if port in taken:
                 yield Problem(
                     f"{_AT}.{table}.{field}",
-                    f"{port}: is already taken by {taken[port]}; ServiceLB gives both gateways the same nodes' ports, "
-                    "so each should be used once",
+                    f"{port}: is already taken by {taken[port]}; {why} each should be used once",
                 )
             taken.setdefault(port, f"mesh.{table}.{field}")
     yield from duplicates(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from components.settings.problems import PROJECT, Problem, duplicates
 from components.settings.registry import HELLOWORLD, HELLOWORLD_PORTS, Registry
-from components.settings.tables import ClusterSettings, MeshSettings, ServicePort, WorkloadSettings
+from components.settings.tables import AnyCluster, MeshSettings, ServicePort, WorkloadSettings
 
 _AT = f"{PROJECT}:workloads"
 
@@ -30,7 +30,7 @@ def check_workloads(workloads: tuple[WorkloadSettings, ...]) -> Iterator[Problem
 
 
 def check_routes_to_pods(
-    workloads: tuple[WorkloadSettings, ...], mesh: MeshSettings, cluster: ClusterSettings
+    workloads: tuple[WorkloadSettings, ...], mesh: MeshSettings, cluster: AnyCluster
 ) -> Iterator[Problem]:
     """Single-network VMs are on the nodes' own machine network: pods are routed to by the address of their node."""
     for i, workload in enumerate(workloads):

@@ -128,6 +128,7 @@ class FakeVm(Vm):
                 "changed": ["/x"] if self.restarts else [],
                 "restarted": self.restarts,
                 "running_since": self.running_since,
+                "host_name": "vm",
             },
             "diagnose": {"state": "active", "log": ["xds: connection refused"]},
             "remove": {"stopped": True},
@@ -191,6 +192,7 @@ def test_a_first_join_ends_with_a_healthy_entry(cluster: FakeCluster, clock: Clo
         "workload_entry": "app-10.89.1.21-vm-network",
         "namespace": "vmns",
         "address": "10.89.1.21",
+        "host_name": "vm",
         "healthy": True,
         "connected_at": "2026-11-21T10:00:00Z",
     }

@@ -62,6 +62,7 @@ class Machine:
 
     def install(self, gateway: str = "10.89.0.11", renew: bool = False, **contents: str) -> dict[str, Any]:
         answer = self.ask("install", **installation(gateway, renew, **contents))
+        assert answer.pop("host_name") == socket.gethostname().partition(".")[0]
         assert answer.pop("running_since") == datetime(2026, 11, 21, 10, tzinfo=UTC).timestamp()
         return answer
 
