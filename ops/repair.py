@@ -7,6 +7,7 @@
 - Machines that are reached at another address, as Multipass's may be after each start: the state is told, so that `up` changes what
   depends on it.
 - Machines that were begun and never got into the state: `down` removes them.
+- Existing hosts and clusters that were being taken: `down` gives them back.
 - Gateways that are reached at other addresses than Pulumi last read: it is made to read them again.
 """
 
@@ -22,8 +23,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from components.cluster.claim import NOTE
 from components.command_line import Deadline
-from components.kube import ApiCluster, KubeError, wait
+from components.kube import ApiCluster, KubeError, Unreachable, wait
 from ops import gateways, machines, state
 from ops.errors import OpsError
 from ops.files import secret_file
@@ -66,8 +68,12 @@ def repair(stack: Stack, to_destroy: bool = False) -> Repaired:
         names = ", ".join(sorted({state.name(operation["resource"]["urn"]) for operation in pending}))
         print(f"repair: an earlier run was cut off while it worked on {names}")
     repaired, moved = (Repaired(), {}) if to_destroy else _start_machines(stack, deployment)
+    if to_destroy:
+        _check_existing_cluster(stack, deployment)
     if pending:
-        if not to_destroy:
+        if to_destroy:
+            _give_back(stack, pending)
+        else:
             _clear_releases(stack, deployment, pending)
         _forget_pending(stack)
     if moved:
@@ -98,6 +104,46 @@ def pulumi_runs(pid: int) -> bool:
         ["ps", "-p", str(pid), "-o", "stat=", "-o", "comm="], text=True, capture_output=True, check=False
     ).stdout.split(maxsplit=1)
     return len(seen) == 2 and not seen[0].startswith("Z") and Path(seen[1].strip()).name == "pulumi"
+
+
+def _check_existing_cluster(stack: Stack, deployment: state.Deployment) -> None:
+    """See, before anything is destroyed, that the cluster of someone else can be given back: what is there goes object by object.
+
+    Raises:
+        OpsError: it does not answer, or refuses what the last `up` read from the kubeconfig.
+    """
+    for _, document in state.documents(deployment, "components.cluster", "claim"):
+        try:
+            found = ApiCluster(document["kubeconfig"]).get(NOTE)
+        except Unreachable as error:
+            raise OpsError(f"{error}. What the stack has there can only be removed while it does") from None
+        except KubeError as error:
+            raise OpsError(
+                f"the cluster refuses the credentials of the last `make up`: {error}. `make up STACK={stack.name}` reads the kubeconfig "
+                "again; then take the stack down"
+            ) from None
+        if not found:
+            print(
+                "repair: the cluster has no note of this stack any more; it is not looked through for what may be left"
+            )
+
+
+def _give_back(stack: Stack, pending: Sequence[Mapping[str, Any]]) -> None:
+    """Give back hosts and clusters that were being taken: what they have of the stack is in no state."""
+    undo = {
+        f"python3 -m {module} {verb}": (module, word)
+        for module, verb, word in (
+            ("components.cluster", "claim", "release"),
+            ("components.machines", "ensure", "delete"),
+        )
+    }
+    for resource in (o["resource"] for o in pending if o["type"] == "creating"):
+        inputs = state.reveal(resource.get("inputs") or {})
+        if inputs.get("create") in undo:
+            document = json.loads(inputs["stdin"])
+            if document.get("driver") in (None, machines.EXISTING):
+                print(f"repair: giving back {state.name(resource['urn'])}, which was being taken")
+                stack.module(*undo[inputs["create"]], document)
 
 
 def _clear_releases(stack: Stack, deployment: state.Deployment, pending: Sequence[Mapping[str, Any]]) -> None:

@@ -67,6 +67,8 @@ def look(stack: Stack, deployment: state.Deployment) -> Status:
     found = {what: answer.result() for what, answer in asked.items()}
     problems = _built(_problems, vms, found["entries"], found["istiods"])
     nodes = [name for name in outputs["machines"] if name not in vms]
+    joins = state.answers(deployment, "components.workloads", "join").values()
+    hosts = {answer["workload_entry"]: answer["host_name"] for answer in joins if "host_name" in answer}
     groups = {
         name: (document["member"]["namespace"], document["member"]["workload"]) for name, document in joined.items()
     }
@@ -77,7 +79,7 @@ def look(stack: Stack, deployment: state.Deployment) -> Status:
         istiods=_built(_istiods, found["deployments"], found["webhooks"]),
         gateways=_built(_gateways, gateways.recorded(deployment), found["services"]),
         workloads=_built(_workloads, groups, found["groups"], found["services"], problems),
-        members=_members(vms, groups, problems, ends, proxies.result()),
+        members=_members(vms, groups, problems, ends, proxies.result(), hosts),
     )
 
 
@@ -102,11 +104,13 @@ def _machines(exported: Mapping[str, Mapping[str, Any]], states: Mapping[str, st
 
 
 def _nodes(names: Sequence[str], nodes: Sequence[ApiObject]) -> list[Node]:
+    """The stack's own; all there are, where the cluster is someone else's."""
     found = {node["metadata"]["name"]: node for node in nodes}
     versions = {
         name: node.get("status", {}).get("nodeInfo", {}).get("kubeletVersion", "") for name, node in found.items()
     }
-    return [Node(name, why_not_ready(found.get(name)), versions.get(name, "")) for name in names]
+    wanted = names or sorted(found)
+    return [Node(name, why_not_ready(found.get(name)), versions.get(name, "")) for name in wanted]
 
 
 def _istiods(deployments: Sequence[ApiObject], webhooks: Sequence[ApiObject]) -> list[Istiod]:
@@ -173,10 +177,11 @@ def _members(
     problems: Mapping[str, str | None] | NotKnown,
     ends: Mapping[str, Future[datetime | NotKnown | None]],
     proxies: Mapping[str, Mapping[str, str]] | NotKnown,
+    hosts: Mapping[str, str],
 ) -> list[Member]:
     def of(name: str, vm: Mapping[str, Any]) -> Member:
         # A VM's proxy is named by its host: `POD_NAME` in Istio's tools/packaging/common/istio-start.sh.
-        proxy = f"{name}.{vm['namespace']}"
+        proxy = f"{hosts.get(vm['workloadEntry'], name)}.{vm['namespace']}"
         return Member(
             name=name,
             workload="/".join(groups[name]) if name in groups else vm["namespace"],

@@ -104,7 +104,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         made.project.joinpath(f"Pulumi.{stack}.yaml").write_text(
             "config:\n  istio-vms:machines: {driver: nspawn} # of " + stack + "\n"
         )
-    for module in ("machines", "workloads", "samples"):
+    for module in ("cluster", "machines", "workloads", "samples"):
         file = made.project / "components" / f"{module}.py"
         file.parent.mkdir(exist_ok=True)
         file.write_text(MODULE.format(module=module))
