@@ -160,7 +160,7 @@ def trial(folder: Path, stack: str, cidrs: Mapping[str, str]) -> Generator[Trial
     Raises:
         TrialError: another one of that name runs.
     """
-    with _alone(stack):
+    with alone(stack):
         made = Trial(folder, stack, cidrs)
         made.delete_machines()
         try:
@@ -172,7 +172,7 @@ def trial(folder: Path, stack: str, cidrs: Mapping[str, str]) -> Generator[Trial
 
 
 @contextmanager
-def _alone(stack: str) -> Generator[None]:
+def alone(stack: str) -> Generator[None]:
     """The kernel frees an abstract socket's name with its process, however that ends; see unix(7)."""
     with socket.socket(socket.AF_UNIX) as lock:
         try:
