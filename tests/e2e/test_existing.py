@@ -135,6 +135,8 @@ def test_status_tells_of_nodes_and_hosts_that_are_not_the_stacks(stack: Trial) -
     assert [(one["name"], one["state"]) for one in said["machines"]] == [(f"{STACK}-vm-1", "existing")]
     assert said["members"][0]["sync"]["CDS"] == "SYNCED"
     assert said["healthy"]
+    written = Path(stack.make("kubeconfig").check().text.splitlines()[-1])
+    assert yaml.safe_load(written.read_text())["current-context"] == "elsewhere"
 
 
 def test_a_second_up_changes_nothing(stack: Trial) -> None:
