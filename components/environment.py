@@ -137,6 +137,7 @@ class Machines:
                 "options": self._options(host),
                 "private_key": self._key.private_key,
             },
+            pulumi.ResourceOptions(protect=True if settings.protection.machines else None),
         )
 
 
@@ -152,6 +153,8 @@ def cluster(settings: Settings, machines: Machines, key: SshKey) -> ClusterAcces
             "agents": machines.agents,
             "token": key.token,
             "version": wanted.version,
+            "endpoint": wanted.endpoint,
+            "protect": settings.protection.control_plane,
             "binary": machine_artifact(settings, wanted.binary),
             "tools": machine_artifact(settings, wanted.tools) if wanted.tools else None,
             "images": [machine_artifact(settings, image) for image in wanted.images],
@@ -214,6 +217,7 @@ def mesh(settings: Settings, access: ClusterAccess) -> Mesh:
             "tag": wanted.tag,
             "base_values": wanted.values.base,
             "istiod_values": wanted.values.istiod,
+            "protect": settings.protection.control_plane,
         },
     )
     values = wanted.values.gateway

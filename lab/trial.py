@@ -143,6 +143,10 @@ class Trial:
         for machine in self._driver("list", {}):
             self._driver("delete", {"name": machine["name"]})
 
+    def delete_machine(self, machine: str) -> None:
+        """Remove one behind Pulumi's back."""
+        self._driver("delete", {"name": f"{self.stack}-{machine}"})
+
     def _driver(self, verb: str, document: Mapping[str, Any]) -> Any:
         request = {"driver": "nspawn", "owner": self.owner, "options": {}, **document}
         command = [sys.executable, "-m", "components.machines", verb]

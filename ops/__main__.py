@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from components.command_line import Failure
 from ops import diff_stacks as differences
-from ops import engine, gateways, machines, members, policies, state, summary, timeline, workspace
+from ops import engine, gateways, machines, members, policies, protection, state, summary, timeline, workspace
 from ops import new_stack as stacks
 from ops.errors import Interrupted, OpsError
 from ops.files import secret_file
@@ -70,6 +70,7 @@ def down() -> int:
     stack = Stack(name, workspace.environment())
     if stack.exists():
         stack = Stack.find(name)
+        protection.refuse_to_destroy(stack, stack.deployment())
         repair(stack, to_destroy=True)
         after = f"`make down STACK={name}` goes on from here"
         engine.operate(stack, "destroy", "--yes", "--skip-preview", "--suppress-outputs", after=after)

@@ -36,7 +36,16 @@ NOISE = re.compile(
 )
 LOG = "events.jsonl"
 """The log of the last operation in the stack's folder."""
+_PROTECTED = re.compile(r"(unable to replace|cannot be deleted\b).*?\bprotect", re.DOTALL)
+"""What the engine says of a protected resource, with advice on changing the program: `deleteProtectedError` and the replacements of
+`step_generator.go` in Pulumi's sources."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+PROTECTED = (
+    "would be deleted or replaced, which istio-vms:protection refuses. Take the change back; or, if it is meant: set protection to false, "
+    "`make up` without the change, then make the change, and set it to true again"
+)
 
 
 @dataclass(frozen=True)
@@ -144,7 +153,8 @@ def failures(log: Path) -> list[Failed]:
             continue
         urn, text = diagnostic.get("urn", ""), plain(diagnostic["message"])
         if not SAYS_NOTHING.fullmatch(text.strip()):
-            found[state.name(urn) if urn and "pulumi:pulumi:Stack" not in urn else "the program"] = reason(text)
+            why = PROTECTED if _PROTECTED.search(text) else reason(text)
+            found[state.name(urn) if urn and "pulumi:pulumi:Stack" not in urn else "the program"] = why
     return [Failed(name, why) for name, why in found.items()]
 
 

@@ -26,7 +26,7 @@ from typing import Any
 from components.cluster.claim import NOTE
 from components.command_line import Deadline
 from components.kube import ApiCluster, KubeError, Unreachable, wait
-from ops import gateways, machines, state
+from ops import gateways, machines, protection, servers, state
 from ops.errors import OpsError
 from ops.files import secret_file
 from ops.workspace import PROJECT, Stack
@@ -210,6 +210,7 @@ def _start_machines(stack: Stack, deployment: state.Deployment) -> tuple[Repaire
     made = machines.made(deployment)
     found = machines.listed(stack, made.values())
     gone = [urn for urn, document in made.items() if document["name"] not in found]
+    protection.refuse_to_replace(stack, deployment, gone)
     stopped = [document for document in made.values() if _has_to_be_started(found.get(document["name"]))]
     for document in stopped:
         print(f"repair: machine {document['name']} is {found[document['name']]['state']}; starting it")
@@ -217,6 +218,7 @@ def _start_machines(stack: Stack, deployment: state.Deployment) -> tuple[Repaire
         print(f"repair: machine {made[urn]['name']} is gone; it will be made anew")
     with ThreadPoolExecutor() as pool:
         started = list(pool.map(lambda document: machines.start(stack, document), stopped))
+    servers.see_that_a_majority_is_left(deployment, [made[urn]["name"] for urn in gone])
     names = [document["name"] for document in stopped]
     moved = machines.moved(deployment, {**found, **dict(zip(names, started, strict=True))})
     return Repaired(names, gone, moved=tuple(now["name"] for now in moved.values())), moved

@@ -1,4 +1,4 @@
-"""`python3 -m components.cluster claim|renew|release`: JSON on stdin and stdout, progress on stderr."""
+"""`python3 -m components.cluster member|leave|claim|renew|release`: JSON on stdin and stdout, progress on stderr."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from components.cluster import claim
+from components.cluster import claim, membership
 from components.command_line import Progress, Verb, main
 from components.kube import ApiCluster, Cluster
 
@@ -18,6 +18,8 @@ def _with_cluster(
 
 
 VERBS = {
+    "member": Verb(membership.NodeRequest, membership.member),
+    "leave": Verb(membership.NodeRequest, membership.leave),
     "claim": Verb(claim.ClaimRequest, _with_cluster(claim.claim)),
     "renew": Verb(claim.ClaimRequest, _with_cluster(claim.renew)),
     "release": Verb(claim.ClaimRequest, _with_cluster(claim.release)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
@@ -13,7 +12,8 @@ import pulumi_kubernetes as kubernetes
 
 from components.artifacts import MachineArtifact
 from components.cluster.access import ClusterAccess
-from components.cluster.k3s_files import NodeSpec, leave_script, member_script, node_script
+from components.cluster.k3s_files import NodeSpec, node_script
+from components.local_command import run_module
 from components.machines.machine import Machine
 
 
@@ -21,7 +21,7 @@ class K3sClusterArgs(TypedDict):
     """What the cluster is made of."""
 
     servers: Sequence[Machine]
-    """Control-plane machines; an odd number. With more than one, etcd is embedded."""
+    """Control-plane machines; an odd number. With more than one, etcd is embedded, and they join and are upgraded one after another."""
     agents: Sequence[Machine]
     """Worker machines."""
     token: pulumi.Input[str]
@@ -32,6 +32,10 @@ class K3sClusterArgs(TypedDict):
     """The k3s executable."""
     pod_cidr: str
     service_cidr: str
+    endpoint: NotRequired[str | None]
+    """Name or address of what stands in front of the servers, for clients and joining nodes; None for the first server's own address."""
+    protect: NotRequired[bool]
+    """Refuse to take a server out of the cluster."""
     tools: NotRequired[MachineArtifact | None]
     """A tar of the executables k3s calls (runc, the containerd shim, CNI plugins), when its own has none inside."""
     images: NotRequired[Sequence[MachineArtifact]]
@@ -50,31 +54,27 @@ class K3sCluster(pulumi.ComponentResource):
     """k3s with Traefik off and ServiceLB on."""
 
     kubeconfig: pulumi.Output[str]
-    """Admin kubeconfig with the first server's address. Secret."""
+    """Admin kubeconfig with the endpoint, or the first server's address. Secret."""
     access: ClusterAccess
     """How the rest of the program works with the cluster."""
 
     def __init__(self, name: str, args: K3sClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Install k3s on all machines side by side; agents wait for the server by themselves."""
+        """Install k3s on all machines. Agents of a single server wait for it by themselves; several servers come one after another."""
         super().__init__("istio-vms:cluster:K3sCluster", name, None, opts)
         self._args = args
-        first, *others = args["servers"]
-        first_node = self._node(first, "server", join="")
+        self._identity = self._begun_by(name) if self._several else None
+        made_by = self._identity or args["servers"][0].resource
+        first_node, joined = self._nodes(made_by)
         self.kubeconfig = pulumi.Output.secret(
-            pulumi.Output.all(first_node.stdout, first.address).apply(
-                lambda both: both[0].replace("https://127.0.0.1:6443", f"https://{both[1]}:6443")
+            pulumi.Output.all(first_node.stdout, self._url()).apply(
+                lambda both: both[0].replace("https://127.0.0.1:6443", both[1])
             )
         )
-        url = first.address.apply(lambda address: f"https://{address}:6443")
-        joined: list[pulumi.Resource] = [self._member(first, first, first_node)]
-        for role, machines in (("server", others), ("agent", args["agents"])):
-            for machine in machines:
-                joined.append(self._member(first, machine, self._node(machine, role, join=url)))
         provider = kubernetes.Provider(
             f"{name}-kubernetes",
             kubeconfig=self.kubeconfig,
-            # Ties the provider to the machine: with a kubeconfig not yet known, everything in the cluster would show as replaced.
-            cluster_identifier=first.resource.id,
+            # Ties the provider to the cluster: with a kubeconfig not yet known, everything in the cluster would show as replaced.
+            cluster_identifier=self._identity.stdout if self._identity else made_by.id,
             # A run that was killed may have left objects that the state does not know yet.
             upsert_existing_objects=True,
             opts=pulumi.ResourceOptions(parent=self),
@@ -82,21 +82,59 @@ class K3sCluster(pulumi.ComponentResource):
         self.access = ClusterAccess(
             kubeconfig=self.kubeconfig,
             provider=provider,
-            made_by=first.resource,
+            made_by=made_by,
             node_addresses=pulumi.Output.all(*(m.address for m in [*args["servers"], *args["agents"]])),
             ready=joined,
         )
         self.register_outputs({"kubeconfig": self.kubeconfig})
 
-    def _node(self, machine: Machine, role: str, join: pulumi.Input[str]) -> command.remote.Command:
+    @property
+    def _several(self) -> bool:
+        return len(self._args["servers"]) > 1
+
+    def _url(self) -> pulumi.Input[str]:
+        """Where the API is reached."""
+        endpoint = self._args.get("endpoint")
+        return _api(endpoint) if endpoint else self._args["servers"][0].address.apply(_api)
+
+    def _begun_by(self, name: str) -> command.local.Command:
+        """Remembers the machine that the cluster began with, for as long as there is the cluster.
+
+        It outlives every single server: with the provider tied to a machine, all objects would be made anew with that machine.
+        """
+        return command.local.Command(
+            f"{name}-identity",
+            create=pulumi.Output.format("echo {}", self._args["servers"][0].resource.id),
+            add_previous_output_in_env=False,
+            opts=pulumi.ResourceOptions(
+                parent=self, ignore_changes=["create"], protect=True if self._args.get("protect") else None
+            ),
+        )
+
+    def _nodes(self, made_by: pulumi.Resource) -> tuple[command.remote.Command, list[pulumi.Resource]]:
+        """The first server's k3s, and what is done when each machine is a Ready node.
+
+        With several servers each waits for the one before, and agents for all of them: so k3s wants its servers joined and upgraded.
+        """
+        servers, joined = self._args["servers"], list[pulumi.Resource]()
+        nodes: list[command.remote.Command] = []
+        for machine in servers:
+            nodes.append(self._node(machine, "server", joined[-1:]))
+            joined.append(self._member(machine, nodes[-1], made_by, protect=bool(self._args.get("protect"))))
+        before = list(joined) if self._several else []
+        for machine in self._args["agents"]:
+            joined.append(self._member(machine, self._node(machine, "agent", before), made_by, protect=False))
+        return nodes[0], joined
+
+    def _node(self, machine: Machine, role: str, after: Sequence[pulumi.Resource]) -> command.remote.Command:
         """k3s on one machine. On a server stdout is the kubeconfig, hence secret."""
         args = self._args
+        peers = self._peers(machine) if role == "server" else []
         plain = NodeSpec(
             name=machine.machine_name,
             role=role,
             address="",
             join="",
-            cluster_init=role == "server" and not join and len(args["servers"]) > 1,
             version=args["version"],
             binary=args["binary"],
             pod_cidr=args["pod_cidr"],
@@ -107,14 +145,19 @@ class K3sCluster(pulumi.ComponentResource):
             config=args.get("config", {}),
             service_options=args.get("service_options", {}),
             containerd_template=args.get("containerd_template", ""),
+            endpoint=args.get("endpoint") or "",
         )
-        script = pulumi.Output.all(machine.address, join).apply(
-            lambda known: node_script(dataclasses.replace(plain, address=known[0], join=known[1]))
-        )
+        founder = self._identity.stdout if self._identity else ""
+        script = pulumi.Output.all(
+            address=machine.address,
+            join=self._url() if role == "agent" else "",
+            peers=peers,
+            founder=pulumi.Output.all(founder, machine.resource.id).apply(lambda ids: ids[0] == ids[1]),
+        ).apply(lambda known: node_script(dataclasses.replace(plain, **{**known, "peers": tuple(known["peers"])})))
         return command.remote.Command(
             f"{machine.machine_name}-k3s",
             connection=machine.remote(),
-            create=RUN_STDIN,
+            create=RUN_STDIN_FIRST if peers else RUN_STDIN,
             update=RUN_STDIN,
             stdin=pulumi.Output.secret(pulumi.Output.format("{}\n{}", args["token"], script)),
             triggers=[machine.resource.id],
@@ -122,35 +165,53 @@ class K3sCluster(pulumi.ComponentResource):
             add_previous_output_in_env=False,
             opts=pulumi.ResourceOptions(
                 parent=self,
+                depends_on=list(after),
                 additional_secret_outputs=["stdout"],
                 deleted_with=machine.resource,
                 delete_before_replace=True,
             ),
         )
 
-    def _member(self, server: Machine, machine: Machine, node: command.remote.Command) -> command.remote.Command:
-        """Done when the machine is a Ready node; taken out of the cluster when it is deleted.
+    def _peers(self, machine: Machine) -> list[pulumi.Input[str]]:
+        """The other servers' URLs, the endpoint first."""
+        others = [other.address.apply(_api) for other in self._args["servers"] if other is not machine]
+        endpoint = self._args.get("endpoint")
+        return [*([_api(endpoint)] if endpoint and others else []), *others]
 
-        A machine made anew under the same name joins only after its old node, and with it the node's password, is gone.
+    def _member(
+        self, machine: Machine, node: command.remote.Command, made_by: pulumi.Resource, *, protect: bool
+    ) -> command.local.Command:
+        """Done when the machine is a Ready node; taken out of the cluster, through any server that answers, when it is deleted.
+
+        A machine made anew under the same name joins only after its old node, and with it the node's password and etcd member, is gone.
         """
-        return command.remote.Command(
+        return run_module(
             f"{machine.machine_name}-node",
-            connection=server.remote(),
-            create=as_root(member_script(machine.machine_name)),
-            delete=as_root(leave_script(machine.machine_name)),
-            triggers=[machine.resource.id],
-            logging=command.remote.Logging.STDERR,
-            add_previous_output_in_env=False,
-            opts=pulumi.ResourceOptions(
-                parent=self, depends_on=[node], deleted_with=server.resource, delete_before_replace=True
+            "components.cluster",
+            "member",
+            {
+                "node": machine.machine_name,
+                "servers": [{"name": one.machine_name, "ssh": one.connection} for one in self._args["servers"]],
+            },
+            pulumi.ResourceOptions(
+                parent=self,
+                depends_on=[node],
+                deleted_with=made_by,
+                delete_before_replace=True,
+                protect=True if protect else None,
+                # What it was before it could go through any server; as another resource it would take the node out of the cluster.
+                aliases=[pulumi.Alias(type_="command:remote:Command")],
             ),
+            delete_verb="leave",
+            replace_on=[machine.resource.id],
         )
+
+
+def _api(host: str) -> str:
+    return f"https://{host}:6443"
 
 
 # A command that fails is printed whole, so the script is not part of it; and the token is no argument of anything.
 RUN_STDIN = "sudo bash -c 'IFS= read -r token; source /dev/stdin'"
-
-
-def as_root(script: str) -> str:
-    """The script as one command for an unprivileged user who may use sudo."""
-    return f"sudo bash -c {shlex.quote(script)}"
+RUN_STDIN_FIRST = "sudo bash -c 'IFS= read -r token; founding=yes; source /dev/stdin'"
+"""The run that makes a server: the only one in which it may begin a cluster."""

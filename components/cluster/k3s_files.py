@@ -9,7 +9,7 @@ Paths and keys: https://docs.k3s.io/installation/configuration and https://docs.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,17 +20,23 @@ from components.artifacts import MachineArtifact, fetch_script
 DATA = "/var/lib/rancher/k3s"
 TOOLS = "/usr/local/lib/istio-vms/k3s"
 READY_SECONDS = 180
+JOIN_SECONDS = 300
+"""How long a server without data waits for another one that it can join."""
 
 
 @dataclass(frozen=True)
 class NodeSpec:
-    """One node. `address` is its IPv4 address, `join` the API's URL or "" for the first server."""
+    """One node. `address` is its IPv4 address.
+
+    `join` is the API's URL for an agent, `""` for a server. `peers` are the URLs of a server's fellows, in the order to ask them: with any,
+    etcd is embedded and the script settles which of them the server joins. `founder` says that this machine is the one that the cluster
+    began with. `endpoint` is a further name or address that servers are reached at.
+    """
 
     name: str
     role: str
     address: str
     join: str
-    cluster_init: bool
     version: str
     binary: MachineArtifact
     pod_cidr: str
@@ -41,6 +47,9 @@ class NodeSpec:
     config: Mapping[str, Any] = field(default_factory=dict[str, Any])
     service_options: Mapping[str, str] = field(default_factory=dict[str, str])
     containerd_template: str = ""
+    peers: tuple[str, ...] = ()
+    founder: bool = False
+    endpoint: str = ""
 
 
 def config_yaml(spec: NodeSpec) -> str:
@@ -55,13 +64,11 @@ def config_yaml(spec: NodeSpec) -> str:
     if spec.role == "server":
         config |= {
             "disable": ["traefik", *spec.disable],
-            "tls-san": [spec.address],
+            "tls-san": [spec.address, *([spec.endpoint] if spec.endpoint else [])],
             "cluster-cidr": spec.pod_cidr,
             "service-cidr": spec.service_cidr,
             "write-kubeconfig-mode": "0600",
         }
-        if spec.cluster_init:
-            config["cluster-init"] = True
     return yaml.safe_dump(config | dict(spec.config), sort_keys=True)
 
 
@@ -109,8 +116,23 @@ def node_script(spec: NodeSpec) -> str:
     parts.append(_install("/etc/systemd/system/k3s.service", unit(spec)))
     if spec.containerd_template:
         parts.append(_install(f"{DATA}/agent/etc/containerd/config.toml.tmpl", spec.containerd_template))
-    parts += [_START, _SERVER_READY if spec.role == "server" else _AGENT_READY]
+    if spec.peers:
+        parts.append(_settle(spec))
+    parts.append(_START)
+    parts += (
+        [_AGENT_READY] if spec.role == "agent" else [_API_READY, *([_ETCD_READY] if spec.peers else []), _KUBECONFIG]
+    )
     return "\n".join(parts)
+
+
+def _settle(spec: NodeSpec) -> str:
+    """How a server of several gets into the cluster: settled while it has no data of its own, and never again."""
+    return _SETTLE.format(
+        peers=" ".join(map(shlex.quote, spec.peers)),
+        founder="yes" if spec.founder else "",
+        data=DATA,
+        seconds=JOIN_SECONDS,
+    )
 
 
 def _install(path: str, content: str) -> str:
@@ -143,10 +165,36 @@ if [ ! -e {TOOLS}/.unpacked ] || [ {TOOLS}/tools.tar -nt {TOOLS}/.unpacked ]; th
 fi
 for name in containerd crictl ctr; do ln -sfn /usr/local/bin/k3s {TOOLS}/bin/$name; done"""
 
+_SETTLE = """\
+# answers URL: whether a server of a cluster is there; that it is ours is seen when k3s joins it with the token.
+answers() {{ [ "$(curl -ks -m 3 "$1/ping")" = pong ]; }}
+
+# A server with members in its data goes on as one of them. One without joins whoever answers. Only the machine that the cluster began
+# with may begin it, and only in the run that makes it (`founding`), or with what it had as the only server.
+settle() {{
+  local peer waited=0 founder={founder} file=/etc/rancher/k3s/config.yaml.d/join.yaml
+  [ ! -d {data}/server/db/etcd/member/wal ] || return 0
+  while :; do
+    for peer in {peers}; do
+      if answers "$peer"; then say "joining $peer"; install_file "$file" "server: $peer"; return 0; fi
+    done
+    if [ "$founder" ] && {{ [ "${{founding:-}}" ] || [ -e {data}/server/db/state.db ]; }}; then
+      say "beginning the cluster"; install_file "$file" "cluster-init: true"; return 0
+    fi
+    [ $((waited += 2)) -le {seconds} ] || break
+    sleep 2
+  done
+  say "this machine has none of the cluster's data, and no other server answers after {seconds} s: {peers}. Bring back one that has the" \\
+    "data, or go back to a snapshot (https://docs.k3s.io/datastore/backup-restore)"
+  exit 1
+}}
+settle"""
+
 _START = f"""\
 # What k3s runs with, in one digest: a node is restarted when it differs from what it was last started with.
 inputs=$( (stat -c '%i %Y %s' /usr/local/bin/k3s
-  cat /etc/rancher/k3s/{{config.yaml,token}} /etc/systemd/system/k3s.service {DATA}/agent/etc/containerd/config.toml.tmpl
+  cat /etc/rancher/k3s/{{config.yaml,config.yaml.d/join.yaml,token}} /etc/systemd/system/k3s.service \\
+    {DATA}/agent/etc/containerd/config.toml.tmpl
 ) 2>/dev/null | sha256sum | cut -d' ' -f1 || true)
 if [ "$(cat /run/istio-vms-k3s.inputs 2>/dev/null)" != "$inputs" ] || ! systemctl is-active --quiet k3s; then
   say "starting k3s"
@@ -176,8 +224,15 @@ until_ready() {{
   say "$what is ready"
 }}"""
 
-_SERVER_READY = """\
-until_ready "the API server" kubectl get --raw /readyz
+_API_READY = """\
+until_ready "the API server" kubectl get --raw /readyz"""
+
+# etcd says so once it has a leader and this member votes. k3s always has its metrics port on the loopback (`--etcd-expose-metrics`).
+_ETCD_READY = """\
+etcd_votes() { curl -fsS -m 2 http://127.0.0.1:2381/health | grep -q '"health":"true"'; }
+until_ready "etcd" etcd_votes"""
+
+_KUBECONFIG = """\
 cat /etc/rancher/k3s/k3s.yaml >&3
 """
 
@@ -202,6 +257,19 @@ exit 1
 """
 
 
-def leave_script(name: str) -> str:
-    """Run on a server: removes node `name` from the cluster."""
-    return f"kubectl delete node {shlex.quote(name)} --ignore-not-found --timeout=30s"
+def leave_script(name: str, fellows: Sequence[str] = ()) -> str:
+    """Run on a server: removes node `name` from the cluster; with `fellows`, the other servers, not before one of them is Ready."""
+    node = shlex.quote(name)
+    remove = f"kubectl delete node {node} --ignore-not-found --timeout=30s"
+    if not fellows:
+        return remove
+    return f"""\
+set -u
+for fellow in {" ".join(map(shlex.quote, fellows))}; do
+  ready=$(kubectl get node "$fellow" -o 'jsonpath={{.status.conditions[?(@.type=="Ready")].status}}' 2>/dev/null)
+  [ "$ready" != True ] || exec {remove}
+done
+echo {node}" is the last server that is Ready, and has the cluster's data: the others have to join it before it may go." \\
+  "Servers can only be replaced one at a time" >&2
+exit 1
+"""

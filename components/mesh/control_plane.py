@@ -34,6 +34,8 @@ class ControlPlaneArgs(TypedDict):
     base_values: NotRequired[Mapping[str, Any]]
     istiod_values: NotRequired[Mapping[str, Any]]
     """Helm values merged over ours."""
+    protect: NotRequired[bool]
+    """Refuse to delete or replace the namespace (it has the mesh's root key), the CRDs (all of Istio's objects go with them) and istiod."""
 
 
 class ControlPlane(pulumi.ComponentResource):
@@ -56,10 +58,16 @@ class ControlPlane(pulumi.ComponentResource):
         cluster, charts = args["cluster"], args["charts"]
         self.revision = args["revision"]
         self.istiod_host = f"istiod-{self.revision}.{NAMESPACE}.svc"
+
+        def options(*depends_on: pulumi.Resource) -> pulumi.ResourceOptions:
+            made = cluster.options(self, *depends_on)
+            made.protect = args.get("protect") or None
+            return made
+
         namespace = kubernetes.core.v1.Namespace(
             f"{name}-namespace",
             metadata={"name": NAMESPACE, "labels": {"topology.istio.io/network": args["network"]}},
-            opts=cluster.options(self),
+            opts=options(),
         )
         self.namespace = namespace.metadata.apply(lambda metadata: str(metadata.name))
         self.crds = charts.release(
@@ -67,14 +75,14 @@ class ControlPlane(pulumi.ComponentResource):
             "istio-base",
             self.namespace,
             merged({"defaultRevision": self.revision}, args.get("base_values", {})),
-            cluster.options(self),
+            options(),
         )
         self.istiod = charts.release(
             "istiod",
             f"istiod-{self.revision}",
             self.namespace,
             merged(_istiod_values(args), args.get("istiod_values", {})),
-            cluster.options(self, self.crds),
+            options(self.crds),
         )
         self.register_outputs({"revision": self.revision, "istiodHost": self.istiod_host})
 

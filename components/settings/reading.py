@@ -20,6 +20,7 @@ from components.settings.tables import (
     MachinesSettings,
     MeshSettings,
     PolicySettings,
+    ProtectionSettings,
     SampleSettings,
     TelemetrySettings,
     TrafficSettings,
@@ -48,6 +49,7 @@ _SECTIONS: dict[str, TypeAdapter[Any]] = {
     "policies": TypeAdapter(PolicySettings),
     "telemetry": TypeAdapter(TelemetrySettings),
     "traffic": TypeAdapter(tuple[TrafficSettings, ...]),
+    "protection": TypeAdapter(ProtectionSettings),
 }
 _DEFAULTS: dict[str, Any] = {
     "workloads": (),
@@ -55,6 +57,7 @@ _DEFAULTS: dict[str, Any] = {
     "policies": PolicySettings(),
     "telemetry": TelemetrySettings(),
     "traffic": (),
+    "protection": ProtectionSettings(),
 }
 
 

@@ -18,6 +18,7 @@ from components.settings.tables import (
     NetworkSettings,
     NodePool,
     PolicySettings,
+    ProtectionSettings,
     SampleSettings,
     TelemetrySettings,
     TrafficSettings,
@@ -38,6 +39,7 @@ class Settings:
     policies: PolicySettings
     telemetry: TelemetrySettings
     traffic: tuple[TrafficSettings, ...]
+    protection: ProtectionSettings
 
     @property
     def owner(self) -> str:

@@ -16,6 +16,7 @@ from components.settings.values import (
     DnsLabel,
     DriverName,
     HostKey,
+    HostName,
     HttpsUrl,
     IstioVersion,
     K3sVersion,
@@ -118,9 +119,10 @@ class NodePool(Sizes):
 
 
 class ClusterSettings(Table):
-    """The k3s cluster. Traefik is off and ServiceLB on, always."""
+    """The k3s cluster. Traefik is off and ServiceLB on, always. `endpoint` is what stands in front of several servers."""
 
     version: K3sVersion
+    endpoint: HostName | None = None
     binary: Artifact
     tools: Artifact | None = None
     images: tuple[Artifact, ...] = ()
@@ -160,6 +162,13 @@ class ExistingClusterSettings(Table):
 
 
 AnyCluster = ClusterSettings | ExistingClusterSettings
+
+
+class ProtectionSettings(Table):
+    """What `make down` and a replacement are refused for: machines, and the control plane (Kubernetes' servers and Istio's istiod)."""
+
+    machines: bool = False
+    control_plane: bool = False
 
 
 class ChartSource(Table):

@@ -94,6 +94,13 @@ NamespacedName = Annotated[
         "should be a namespace and a name with / between, such as sample/helloworld",
     ),
 ]
+HostName = Annotated[
+    str,
+    matching(
+        r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?",
+        "should be a host name or an IPv4 address, without scheme and port, such as k8s.example.org",
+    ),
+]
 LocalPath = Annotated[str, AfterValidator(_expand)]
 Cidr = Annotated[str, AfterValidator(_cidr)]
 Port = Annotated[int, Field(ge=1, le=65535)]

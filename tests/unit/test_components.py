@@ -24,7 +24,9 @@ class Recorder(pulumi.runtime.Mocks):
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict[str, Any]]:
         self.made[args.name] = args
         outputs = dict(args.inputs)
-        if args.typ.startswith("command:"):
+        if str(args.inputs.get("create", "")).startswith("echo "):
+            outputs["stdout"] = args.inputs["create"].removeprefix("echo ")
+        elif args.typ.startswith("command:"):
             outputs["stdout"] = self._stdout(args)
         return f"{args.name}-id", outputs
 
@@ -279,11 +281,89 @@ def test_without_samples_the_workload_makes_the_service_that_it_shares_with_them
     assert (service["metadata"]["name"], service["spec"]["selector"]) == ("helloworld", {"app": "helloworld"})
 
 
-def test_three_servers_have_embedded_etcd() -> None:
-    recorder = run_program(put(LAB, "cluster.servers.count", 3))
-    assert "cluster-init: true" in script(recorder, "lab-server-1-k3s")
+def several(**cluster: Any) -> Recorder:
+    tables = put(LAB, "cluster.servers.count", 3)
+    return run_program({**tables, "cluster": tables["cluster"] | cluster})
+
+
+def test_three_servers_have_embedded_etcd_and_join_each_other() -> None:
+    recorder = several()
+    for name in ("server-1", "server-2", "server-3"):
+        text = script(recorder, f"lab-{name}-k3s")
+        assert "settle" in text and 'until_ready "etcd"' in text
+        assert text.count("https://10.89.0.11:6443") == 2 * 2, "the other two, asked and named"
+        assert "founding=yes" in recorder.made[f"lab-{name}-k3s"].inputs["create"]
+        assert "founding" not in recorder.made[f"lab-{name}-k3s"].inputs["update"]
+    assert "founder=yes" in script(recorder, "lab-server-1-k3s"), "it has the machine that the cluster began with"
+    assert "founder= " in script(recorder, "lab-server-2-k3s")
+    assert "server: https://10.89.0.11:6443" in script(recorder, "lab-agent-1-k3s")
+
+
+def test_several_servers_are_a_cluster_that_outlives_each_of_them() -> None:
+    made = several().made
+    assert made["cluster-identity"].inputs["create"] == "echo lab-server-1-machine-id"
+    assert made["cluster-kubernetes"].inputs["clusterIdentifier"] == "lab-server-1-machine-id"
+    names = [server["name"] for server in stdin(several(), "lab-agent-1-node")["servers"]]
+    assert names == ["lab-server-1", "lab-server-2", "lab-server-3"]
+
+
+def test_a_single_server_is_the_cluster(lab: Recorder) -> None:
+    assert "cluster-identity" not in lab.made
+    assert lab.made["cluster-kubernetes"].inputs["clusterIdentifier"] == "lab-server-1-machine-id"
+    assert "settle" not in script(lab, "lab-server-1-k3s")
+
+
+def test_the_node_document_is_what_the_command_line_reads(lab: Recorder) -> None:
+    from components.cluster.membership import NodeRequest
+    from components.command_line import parse
+
+    assert parse(NodeRequest, json.dumps(stdin(lab, "lab-agent-1-node"))).node == "lab-agent-1"
+
+
+def test_an_endpoint_is_where_clients_and_nodes_go() -> None:
+    recorder = several(endpoint="k8s.example")
+    assert "https://k8s.example:6443" in script(recorder, "lab-agent-1-k3s")
     second = script(recorder, "lab-server-2-k3s")
-    assert "cluster-init" not in second and "server: https://10.89.0.11:6443" in second
+    assert "for peer in https://k8s.example:6443 https://10.89.0.11:6443 https://10.89.0.11:6443; do" in second
+    assert "- k8s.example" in second
+    kubeconfig = unwrapped(recorder.made["cluster-kubernetes"].inputs["kubeconfig"])
+    assert kubeconfig == "server: https://k8s.example:6443\n"
+
+
+def options(monkeypatch: pytest.MonkeyPatch, tables: dict[str, Any]) -> dict[str, pulumi.ResourceOptions]:
+    """The options that every resource was made with; the mocks are not told of `protect`."""
+    seen: dict[str, pulumi.Resource] = {}
+    real = pulumi.Resource.__init__
+
+    def init(self: pulumi.Resource, t: str, name: str, *args: Any, **kwargs: Any) -> None:
+        real(self, t, name, *args, **kwargs)
+        seen[name] = self
+
+    monkeypatch.setattr(pulumi.Resource, "__init__", init)
+    run_program(tables)
+    return {name: made for name, made in seen.items() if made._protect}  # pyright: ignore[reportPrivateUsage]
+
+
+MACHINES = {
+    f"lab-{name}" for name in ("server-1", "server-2", "server-3", "agent-1", "agent-2", "vm-1", "vm-2", "vm-3", "vm-4")
+}
+CONTROL_PLANE = {
+    "cluster-identity", "lab-server-1-node", "lab-server-2-node", "lab-server-3-node",
+    "istio-namespace", "istio-base", "istiod-1-32-alpha",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("protection", "protected"),
+    [
+        ({}, set()),
+        ({"machines": True}, MACHINES | {f"{name}-machine" for name in MACHINES}),
+        ({"controlPlane": True}, CONTROL_PLANE),
+    ],
+)
+def test_what_is_protected(monkeypatch: pytest.MonkeyPatch, protection: dict[str, bool], protected: set[str]) -> None:
+    tables = put(put(LAB, "cluster.servers.count", 3), "protection", protection)
+    assert set(options(monkeypatch, tables)) == protected
 
 
 def test_a_missing_file_is_a_warning_in_a_preview_and_an_error_after() -> None:

@@ -290,6 +290,7 @@ MODELS = {
     "policies": settings.PolicySettings,
     "telemetry": settings.TelemetrySettings,
     "traffic": settings.TrafficSettings,
+    "protection": settings.ProtectionSettings,
 }
 PULUMI_YAML: dict[str, Any] = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
 

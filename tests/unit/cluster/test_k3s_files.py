@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from components.artifacts import MachineArtifact
-from components.cluster.k3s import RUN_STDIN
+from components.cluster.k3s import RUN_STDIN, RUN_STDIN_FIRST
 from components.cluster.k3s_files import NodeSpec, config_yaml, leave_script, member_script, node_script, unit
 from tests.conftest import Golden
 
@@ -25,7 +25,6 @@ PLAIN = NodeSpec(
     role="server",
     address="10.89.0.11",
     join="",
-    cluster_init=False,
     version="v1.32.0+k3s1",
     binary=MachineArtifact(
         url="https://example.org/k3s",
@@ -47,13 +46,20 @@ FULL = dataclasses.replace(
     containerd_template="version = 2\n# it's {{ .SystemdCgroup }}\n",
 )
 JOIN = "https://10.89.0.11:6443"
+PEERS = tuple(f"https://10.89.0.{number}:6443" for number in (11, 12, 13))
 CASES = {
     "server": FULL,
     "agent": dataclasses.replace(FULL, name="lab-agent-1", role="agent", address="10.89.0.12", join=JOIN),
     "plain-server": PLAIN,
     "plain-agent": dataclasses.replace(PLAIN, name="dev-agent-1", role="agent", address="10.89.0.12", join=JOIN),
-    "ha-first": dataclasses.replace(PLAIN, cluster_init=True),
-    "ha-second": dataclasses.replace(PLAIN, name="dev-server-2", address="10.89.0.12", join=JOIN),
+    "ha-first": dataclasses.replace(PLAIN, peers=PEERS[1:], founder=True),
+    "ha-second": dataclasses.replace(
+        PLAIN,
+        name="dev-server-2",
+        address="10.89.0.12",
+        peers=("https://k8s.example:6443", *PEERS[::2]),
+        endpoint="k8s.example",
+    ),
 }
 
 
@@ -72,9 +78,9 @@ def test_a_server_has_what_an_agent_has_not() -> None:
     assert agent["server"] == JOIN
     assert {"disable", "tls-san", "cluster-cidr"}.isdisjoint(agent)
     assert agent["node-ip"] == "10.89.9.9", "what the settings say wins"
-    first, second = (yaml.safe_load(config_yaml(CASES[case])) for case in ("ha-first", "ha-second"))
-    assert first["cluster-init"] is True and "server" not in first
-    assert second["server"] == JOIN and "cluster-init" not in second
+    for case in ("ha-first", "ha-second"):
+        assert {"server", "cluster-init"}.isdisjoint(yaml.safe_load(config_yaml(CASES[case]))), "settled on the machine"
+    assert yaml.safe_load(config_yaml(CASES["ha-second"]))["tls-san"] == ["10.89.0.12", "k8s.example"]
 
 
 @pytest.mark.parametrize("text", [*map(node_script, CASES.values()), member_script("a'b"), leave_script("a'b")])
@@ -149,7 +155,9 @@ class Node:
         lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files]
         (artifacts / "SHA256SUMS").write_text("".join(lines))
 
-    def run(self, text: str | None = None, token: str = "t0ken") -> subprocess.CompletedProcess[str]:
+    def run(
+        self, text: str | None = None, token: str = "t0ken", command: str = RUN_STDIN
+    ) -> subprocess.CompletedProcess[str]:
         """Run the script as the component does."""
         text = node_script(self.spec) if text is None else text
         for place in PLACES:
@@ -157,7 +165,7 @@ class Node:
         path = f"{self.fake}:{self.root}/usr/local/bin:{os.environ['PATH']}"
         env = {**os.environ, "PATH": path, "FAKE": str(self.fake), "ROOT": str(self.root)}
         return subprocess.run(
-            ["sh", "-c", RUN_STDIN], input=f"{token}\n{text}", env=env, capture_output=True, text=True, timeout=60
+            ["sh", "-c", command], input=f"{token}\n{text}", env=env, capture_output=True, text=True, timeout=60
         )
 
     def calls(self, program: str) -> list[str]:
@@ -370,3 +378,88 @@ def test_a_node_that_does_not_become_ready_is_described(cluster: Node) -> None:
 def test_a_node_leaves(cluster: Node) -> None:
     assert cluster.run(leave_script("lab-agent-1")).returncode == 0
     assert cluster.calls("kubectl") == ["delete node lab-agent-1 --ignore-not-found --timeout=30s"]
+
+
+@pytest.mark.parametrize(("ready", "removed"), [("server-2", True), ("server-3", True), ("", False)])
+def test_a_server_does_not_leave_as_the_last_that_is_ready(cluster: Node, ready: str, removed: bool) -> None:
+    (cluster.fake / "kubectl").write_text(
+        f'#!/bin/sh\necho "$*" >>"$FAKE/kubectl.log"\n[ "$1 $3" = "get {ready}" ] && printf True; exit 0\n'
+    )
+    ran = cluster.run(leave_script("server-1", ("server-2", "server-3")))
+    calls = cluster.calls("kubectl")
+    assert ("delete node server-1 --ignore-not-found --timeout=30s" in calls) == removed
+    assert (ran.returncode == 0) == removed
+    assert ("server-1 is the last server that is Ready" in ran.stderr) != removed
+
+
+# --------------------------------------------------------------------------------------------- several servers
+
+JOINING = """\
+case "$*" in
+  *:2381/health) [ -e "$FAKE/votes" ] && echo '{"health":"true","reason":""}' || echo '{"health":"false"}' ;;
+  *"$(cat "$FAKE/answering" 2>/dev/null || echo nobody)/ping") printf pong ;;
+  *) exit 7 ;;
+esac
+"""
+JOIN_FILE = "/etc/rancher/k3s/config.yaml.d/join.yaml"
+
+
+@pytest.fixture
+def one_of_three(server: Node) -> Node:
+    """A server of three, new, and in a cluster that nobody has begun yet."""
+    (server.fake / "curl").write_text(f"#!/bin/sh\n{JOINING}")
+    (server.fake / "votes").touch()
+    server.spec = dataclasses.replace(server.spec, join="", peers=PEERS[1:])
+    return server
+
+
+def founding(node: Node) -> Node:
+    node.spec = dataclasses.replace(node.spec, founder=True)
+    return node
+
+
+def impatient(node: Node) -> str:
+    return node_script(node.spec).replace("-le 300 ]", "-le 3 ]")
+
+
+def test_the_first_machine_begins_the_cluster_when_it_is_made(one_of_three: Node) -> None:
+    assert founding(one_of_three).run(command=RUN_STDIN_FIRST).returncode == 0
+    assert one_of_three.file(JOIN_FILE).read_text() == "cluster-init: true"
+
+
+def test_a_server_joins_who_answers_even_the_one_that_may_begin(one_of_three: Node) -> None:
+    (one_of_three.fake / "answering").write_text("https://10.89.0.13:6443")
+    assert founding(one_of_three).run(command=RUN_STDIN_FIRST).returncode == 0
+    assert one_of_three.file(JOIN_FILE).read_text() == "server: https://10.89.0.13:6443"
+
+
+@pytest.mark.parametrize("case", ["made anew", "emptied"])
+def test_no_second_cluster_is_begun_when_nobody_answers(one_of_three: Node, case: str) -> None:
+    node = one_of_three if case == "made anew" else founding(one_of_three)
+    ran = node.run(impatient(node), command=RUN_STDIN_FIRST if case == "made anew" else RUN_STDIN)
+    assert ran.returncode == 1
+    assert "none of the cluster's data, and no other server answers" in ran.stderr
+    assert not node.file(JOIN_FILE).exists()
+    assert node.calls("systemctl") == []
+
+
+def test_a_server_with_data_goes_on_without_asking(one_of_three: Node) -> None:
+    one_of_three.file("/var/lib/rancher/k3s/server/db/etcd/member/wal").mkdir(parents=True)
+    assert one_of_three.run(impatient(one_of_three)).returncode == 0
+    assert not one_of_three.file(JOIN_FILE).exists()
+
+
+def test_the_only_server_so_far_takes_its_data_along(one_of_three: Node) -> None:
+    data = one_of_three.file("/var/lib/rancher/k3s/server/db/state.db")
+    data.parent.mkdir(parents=True)
+    data.touch()
+    assert founding(one_of_three).run(impatient(one_of_three)).returncode == 0
+    assert one_of_three.file(JOIN_FILE).read_text() == "cluster-init: true"
+
+
+def test_a_server_is_not_ready_before_its_etcd_member_votes(one_of_three: Node) -> None:
+    (one_of_three.fake / "votes").unlink()
+    node = founding(one_of_three)
+    ran = node.run(node_script(node.spec).replace("-lt 720 ]", "-lt 5 ]"), command=RUN_STDIN_FIRST)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert "node: etcd was not ready after 180 s; " in ran.stderr

@@ -221,3 +221,24 @@ def children(pid: int) -> list[str]:
 )
 def test_a_reason_is_one_line(text: str, expected: str) -> None:
     assert reason(text) == expected
+
+
+REPLACED = """\
+unable to replace resource "urn:pulumi:lab::istio-vms::command:local:Command::a"
+as it is currently marked for protection. To unprotect the resource, remove the `protect` flag from the resource in your Pulumi program
+"""
+DELETED = """\
+resource "urn:pulumi:lab::istio-vms::command:local:Command::a" cannot be deleted
+because it is protected. To unprotect the resource, either remove the `protect` flag from the resource in your Pulumi program
+"""
+
+
+@pytest.mark.parametrize("message", [REPLACED, DELETED])
+def test_what_protection_refuses_is_said_in_terms_of_settings(stack: Stack, world: World, message: str) -> None:
+    world.put("preview.events", events(said(message, "a")))
+    world.put("preview.code", "1")
+    with pytest.raises(
+        OpsError, match=r"^a: would be deleted or replaced, which istio-vms:protection refuses\. "
+    ) as caught:
+        engine.operate(stack, "preview")
+    assert "Pulumi program" not in str(caught.value)

@@ -71,10 +71,10 @@ disable:
 - traefik
 node-ip: 10.89.0.12
 node-name: dev-server-2
-server: https://10.89.0.11:6443
 service-cidr: 10.43.0.0/16
 tls-san:
 - 10.89.0.12
+- k8s.example
 token-file: /etc/rancher/k3s/token
 write-kubeconfig-mode: '"'"'0600'"'"'
 '
@@ -103,9 +103,33 @@ ExecStart=/usr/local/bin/k3s server
 [Install]
 WantedBy=multi-user.target
 '
+# answers URL: whether a server of a cluster is there; that it is ours is seen when k3s joins it with the token.
+answers() { [ "$(curl -ks -m 3 "$1/ping")" = pong ]; }
+
+# A server with members in its data goes on as one of them. One without joins whoever answers. Only the machine that the cluster began
+# with may begin it, and only in the run that makes it (`founding`), or with what it had as the only server.
+settle() {
+  local peer waited=0 founder= file=/etc/rancher/k3s/config.yaml.d/join.yaml
+  [ ! -d /var/lib/rancher/k3s/server/db/etcd/member/wal ] || return 0
+  while :; do
+    for peer in https://k8s.example:6443 https://10.89.0.11:6443 https://10.89.0.13:6443; do
+      if answers "$peer"; then say "joining $peer"; install_file "$file" "server: $peer"; return 0; fi
+    done
+    if [ "$founder" ] && { [ "${founding:-}" ] || [ -e /var/lib/rancher/k3s/server/db/state.db ]; }; then
+      say "beginning the cluster"; install_file "$file" "cluster-init: true"; return 0
+    fi
+    [ $((waited += 2)) -le 300 ] || break
+    sleep 2
+  done
+  say "this machine has none of the cluster's data, and no other server answers after 300 s: https://k8s.example:6443 https://10.89.0.11:6443 https://10.89.0.13:6443. Bring back one that has the" \
+    "data, or go back to a snapshot (https://docs.k3s.io/datastore/backup-restore)"
+  exit 1
+}
+settle
 # What k3s runs with, in one digest: a node is restarted when it differs from what it was last started with.
 inputs=$( (stat -c '%i %Y %s' /usr/local/bin/k3s
-  cat /etc/rancher/k3s/{config.yaml,token} /etc/systemd/system/k3s.service /var/lib/rancher/k3s/agent/etc/containerd/config.toml.tmpl
+  cat /etc/rancher/k3s/{config.yaml,config.yaml.d/join.yaml,token} /etc/systemd/system/k3s.service \
+    /var/lib/rancher/k3s/agent/etc/containerd/config.toml.tmpl
 ) 2>/dev/null | sha256sum | cut -d' ' -f1 || true)
 if [ "$(cat /run/istio-vms-k3s.inputs 2>/dev/null)" != "$inputs" ] || ! systemctl is-active --quiet k3s; then
   say "starting k3s"
@@ -135,4 +159,6 @@ until_ready() {
   say "$what is ready"
 }
 until_ready "the API server" kubectl get --raw /readyz
+etcd_votes() { curl -fsS -m 2 http://127.0.0.1:2381/health | grep -q '"health":"true"'; }
+until_ready "etcd" etcd_votes
 cat /etc/rancher/k3s/k3s.yaml >&3

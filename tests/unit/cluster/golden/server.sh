@@ -261,7 +261,8 @@ install_file /var/lib/rancher/k3s/agent/etc/containerd/config.toml.tmpl 'version
 '
 # What k3s runs with, in one digest: a node is restarted when it differs from what it was last started with.
 inputs=$( (stat -c '%i %Y %s' /usr/local/bin/k3s
-  cat /etc/rancher/k3s/{config.yaml,token} /etc/systemd/system/k3s.service /var/lib/rancher/k3s/agent/etc/containerd/config.toml.tmpl
+  cat /etc/rancher/k3s/{config.yaml,config.yaml.d/join.yaml,token} /etc/systemd/system/k3s.service \
+    /var/lib/rancher/k3s/agent/etc/containerd/config.toml.tmpl
 ) 2>/dev/null | sha256sum | cut -d' ' -f1 || true)
 if [ "$(cat /run/istio-vms-k3s.inputs 2>/dev/null)" != "$inputs" ] || ! systemctl is-active --quiet k3s; then
   say "starting k3s"

@@ -1,0 +1,65 @@
+"""The servers of a cluster with several of them, of which some may be lost."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import yaml
+
+from components.command_line import Deadline
+from components.kube import ApiCluster, KubeError, wait
+from ops import state
+from ops.errors import OpsError
+
+ANSWER_SECONDS = 60
+"""How long servers that may just have been started get to agree that they are a cluster."""
+
+
+def see_that_a_majority_is_left(deployment: state.Deployment, gone: Collection[str]) -> None:
+    """See that servers made anew have a cluster to join; quick unless most servers are gone.
+
+    Args:
+        deployment: the stack's state.
+        gone: names of machines that its driver does not have.
+
+    Raises:
+        OpsError: etcd has no majority, and nobody has brought the cluster back by hand.
+    """
+    hosts = _hosts(deployment)
+    left = {name: host for name, host in hosts.items() if name not in gone}
+    if len(hosts) < 2 or len(left) > len(hosts) // 2:
+        return
+    if any(_answers(state.kubeconfig(deployment) or "", host) for host in left.values()):
+        return
+    lost = ", ".join(name for name in hosts if name in gone)
+    then = (
+        f"What the cluster was is still on {', '.join(left)}: make it a cluster of its own by `k3s server --cluster-reset` there "
+        "(https://docs.k3s.io/datastore/backup-restore), then `make up` again; or give it up by `make down`"
+        if left
+        else "`make down` and `make up` make another one; snapshots that are kept elsewhere can be restored into it "
+        "(https://docs.k3s.io/datastore/backup-restore)"
+    )
+    raise OpsError(
+        f"the cluster cannot go on: of its servers {lost} are gone, and without a majority etcd does not. {then}"
+    )
+
+
+def _hosts(deployment: state.Deployment) -> dict[str, str]:
+    """The servers' names and addresses."""
+    known = state.documents(deployment, "components.cluster", "member")
+    return {server["name"]: server["ssh"]["host"] for _, document in known for server in document["servers"]}
+
+
+def _answers(kubeconfig: str, host: str) -> bool:
+    """Whether the server has a cluster: its API reads from etcd."""
+    try:
+        document = yaml.safe_load(kubeconfig)
+        document["clusters"][0]["cluster"]["server"] = f"https://{host}:6443"
+        cluster = ApiCluster(yaml.safe_dump(document))
+        return not wait(
+            lambda: None if cluster.get("/api/v1/namespaces/kube-system") else "not there",
+            Deadline(ANSWER_SECONDS),
+            pause=1,
+        )
+    except KubeError:
+        return False
