@@ -36,7 +36,7 @@ NOISE = re.compile(
 )
 LOG = "events.jsonl"
 """The log of the last operation in the stack's folder."""
-_PROTECTED = re.compile(r"(unable to replace|cannot be deleted\b).*?\bprotect", re.DOTALL)
+REFUSED_BY_PROTECTION = re.compile(r"(unable to replace|cannot be deleted\b).*?\bprotect", re.DOTALL)
 """What the engine says of a protected resource, with advice on changing the program: `deleteProtectedError` and the replacements of
 `step_generator.go` in Pulumi's sources."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -153,7 +153,7 @@ def failures(log: Path) -> list[Failed]:
             continue
         urn, text = diagnostic.get("urn", ""), plain(diagnostic["message"])
         if not SAYS_NOTHING.fullmatch(text.strip()):
-            why = PROTECTED if _PROTECTED.search(text) else reason(text)
+            why = PROTECTED if REFUSED_BY_PROTECTION.search(text) else reason(text)
             found[state.name(urn) if urn and "pulumi:pulumi:Stack" not in urn else "the program"] = why
     return [Failed(name, why) for name, why in found.items()]
 

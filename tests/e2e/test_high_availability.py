@@ -52,13 +52,11 @@ class Servers:
         return ApiCluster(yaml.safe_dump(kubeconfig))
 
     def members(self, through: str = "server-1") -> dict[str, str]:
-        """etcd's voting members: the machine that each one's address belongs to, and its id."""
+        """etcd's voting members: the machine of each, which is in its name, and its id."""
         said = json.loads(self.trial.ssh(through, MEMBERS).check().text)
-        machines = {machine["address"]: name for name, machine in self.trial.machines().items()}
+        named = re.compile(rf"{self.trial.stack}-(server-\d)-[0-9a-f]+")
         return {
-            machines[re.sub(r"https://(.*):2380", r"\1", member["peerURLs"][0])]: member["ID"]
-            for member in said["members"]
-            if not member.get("isLearner")
+            named.sub(r"\1", member["name"]): member["ID"] for member in said["members"] if not member.get("isLearner")
         }
 
     def ready(self, through: str = "server-1") -> set[str]:

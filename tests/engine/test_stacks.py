@@ -25,7 +25,7 @@ def test_a_stack_previews_with_nothing_at_hand(stack: str, tmp_path: Path) -> No
     first = "cluster-claim" if stack == "staging" else f"{stack}-server-1-machine"
     assert first in shown.stdout
     assert "PRIVATE KEY" not in shown.stdout
-    warned = stack in ("lab", "staging")
+    warned = stack in ("lab", "staging", "prod")
     assert ("does not exist" in shown.stdout) == warned, "files that the stack needs from this machine are warned of"
 
 

@@ -19,7 +19,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_without_a_file_every_policy_is_mandatory_and_has_its_defaults() -> None:
-    levels = Levels.of_stack("prod")
+    levels = Levels.of_stack("nobodys")
     assert {levels.level(rule) for rule in BY_NAME.values()} == {"mandatory"}
     assert levels.options(MACHINES) == {"machines": ["*"]}
 

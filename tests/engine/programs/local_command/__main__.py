@@ -14,6 +14,7 @@ ran = command.local.Command(
     "ran",
     opts=pulumi.ResourceOptions(
         delete_before_replace=config.get_bool("delete_before_replace"),
+        protect=config.get_bool("protect"),
         additional_secret_outputs=["stdout"] if config.get_bool("secret") else None,
     ),
     **inputs,
