@@ -5,6 +5,7 @@ Values are taken over as text, line by line, so that their own comments and thei
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import textwrap
@@ -16,7 +17,7 @@ import yaml
 from components.settings import DriverName, Settings, SettingsError, parse
 from ops import workspace
 from ops.errors import OpsError
-from ops.explained import Explained, Section, sections
+from ops.explained import Section, sections
 from ops.workspace import PROJECT
 
 WIDTH = 120
@@ -77,22 +78,30 @@ def render(name: str, source: str, text: str, explained: Sequence[Section]) -> s
 
 def _section(section: Section, key: str, text: str, given: Mapping[str, Sequence[str]]) -> Iterator[str]:
     values = _chunks(text, ("config", key))
-    if section.is_list or (key in given and not values):  # the latter is on one line
+    if section.is_list or not values:  # not there, or on one line
         for setting in section.settings:
             yield from _comment(f"{setting.name} ({setting.default}): {setting.meaning}", 2)
-        yield from given.get(key) or [f"  #{key}: []"]
+        yield from given.get(key) or [f"  #{key}: {_default(section)}"]
         return
-    off = "" if key in given else "#"
-    yield f"  {off}{key}:"
+    yield from _head(given[key])
     for setting in section.settings:
         yield from _comment(setting.meaning, 4)
-        yield from values.get(setting.name) or [_default(setting, off)]
+        yield from values.get(setting.name) or [f"    #{setting.name}: {_json(setting.value)}"]
 
 
-def _default(setting: Explained, off: str) -> str:
-    value = json.dumps(setting.value, ensure_ascii=False)
-    # In a section that is itself not set, both lines are to be on when each has lost its #.
-    return f"    #{setting.name}: {value}" if not off else f"  #  {setting.name}: {value}"
+def _default(section: Section) -> str:
+    """What applies without the table."""
+    return "[]" if section.is_list else _json({setting.name: setting.value for setting in section.settings})
+
+
+def _head(lines: Sequence[str]) -> Sequence[str]:
+    """A table's key, with the comments above it and beside it."""
+    comments = itertools.takewhile(lambda line: line.lstrip().startswith("#"), lines)
+    return lines[: sum(1 for _ in comments) + 1]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _comment(text: str, indent: int) -> list[str]:

@@ -38,7 +38,7 @@ def staging(tables: dict[str, Any]) -> Iterator[Recorder]:
 
 
 def test_no_machine_is_made_but_hosts_are_taken(staging: Recorder) -> None:
-    machines = [name for name in staging.made if name.endswith("-machine")]
+    machines = sorted(name for name in staging.made if name.endswith("-machine"))
     assert machines == ["staging-billing-1-machine", "staging-billing-2-machine"]
     spec = MachineSpec.parse(stdin(staging, machines[0]))
     options = Options.parse(spec.name, spec.options)

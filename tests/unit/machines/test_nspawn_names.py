@@ -22,7 +22,7 @@ STAND_IN = """\
 folder=${0%/*}
 env >"$folder/environment"
 [ ! -e "$folder/refuse" ] || { cat "$folder/refuse" >&2; exit 2; }
-(trap 'exit 0' TERM; while sleep 0.02; do :; done) </dev/null >/dev/null 2>&1 &
+(trap 'exit 0' TERM; read never <>"$folder/nothing") </dev/null >/dev/null 2>&1 &
 echo $! >>"$folder/started"
 """
 
@@ -47,6 +47,9 @@ class Host:
         self.removed_groups: list[str] = []
         self.tools.mkdir()
         self.group.mkdir()
+        os.mkfifo(
+            self.tools / "nothing"
+        )  # to wait for without a child, which would pass for a second dnsmasq until it runs its own program
         (self.tools / "dnsmasq").write_text(STAND_IN)
         (self.tools / "dnsmasq").chmod(0o755)
 
