@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from components.artifacts import MachineArtifact, fetch_script
+from components.cluster.k3s_removal import TAKE
 
 DATA = "/var/lib/rancher/k3s"
 TOOLS = "/usr/local/lib/istio-vms/k3s"
@@ -107,7 +108,7 @@ WantedBy=multi-user.target
 
 def node_script(spec: NodeSpec) -> str:
     """The whole script; to be run as root by bash, with the join token in `$token`."""
-    parts = [_PROLOGUE, fetch_script(spec.binary, "/usr/local/bin/k3s", mode="0755")]
+    parts = [_PROLOGUE, TAKE, _FIRST_FILES, fetch_script(spec.binary, "/usr/local/bin/k3s", mode="0755")]
     if spec.tools:
         parts += [fetch_script(spec.tools, f"{TOOLS}/tools.tar"), _UNPACK_TOOLS]
     for i, image in enumerate(spec.images):
@@ -146,7 +147,6 @@ say() { echo "$(hostname): $*" >&2; }
 # A run that was killed at the operator's end may still be at it here.
 exec 9>/run/istio-vms-k3s.lock
 flock -w 300 9 || { say "another run still works on this node after 300 s"; exit 1; }
-ln -sfn k3s /usr/local/bin/kubectl
 
 # install_file PATH CONTENT: writes only what differs, so that an unchanged file does not restart k3s.
 install_file() {
@@ -154,6 +154,10 @@ install_file() {
   printf '%s' "$2" | cmp -s - "$1" && return 0
   (umask 077; printf '%s' "$2" >"$1.new"; mv "$1.new" "$1")
 }
+"""
+
+_FIRST_FILES = """\
+ln -sfn k3s /usr/local/bin/kubectl
 install_file /etc/rancher/k3s/token "$token"
 """
 

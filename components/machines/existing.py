@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from components import ssh
+from components.cluster.k3s_removal import REMOVE as REMOVE_K3S
 from components.machines.driver import DriverError, MachineSpec, MachineState, Progress
 from components.workloads import on_vm
 from components.workloads.files import member_paths
@@ -130,8 +131,9 @@ class ExistingDriver:
             if _ask(session, _ON_HOST, {"action": "owner"})["owner"] != owner:
                 progress(f"{name}: nothing on {target.host} is of {owner}")
                 return
-            progress(f"{name}: removing the sidecar from {target.host}")
+            progress(f"{name}: removing from {target.host} what was put there")
             _ask(session, _ON_VM, {"action": "remove", "paths": list(member_paths()), "set_owners": True})
+            session.run(REMOVE_K3S, timeout=GIVE_BACK_SECONDS)
             kept = _ask(session, _ON_HOST, {"action": "give_back"})["kept"]
         progress(
             f"{name}: {target.host} is as it was"

@@ -64,7 +64,7 @@ class Elsewhere:
         self.delete()
         files, start = cloud_init.sample_application("external-app", (8000,), "vm")
         self.node = self._make("elsewhere-node", 3072, (), ())
-        self.host = self._make("elsewhere-host", 1024, files, start)
+        self.host = self._make("elsewhere-host", 2560, files, start)
         self._admin = self._k3s()
         self.cluster = ApiCluster(self._admin)
 
@@ -149,7 +149,7 @@ class Elsewhere:
             return MachineArtifact(path=table["path"].replace(folder, MOUNT))
 
         spec = NodeSpec(
-            name="elsewhere-node", role="server", address=self.node["address"], join="", cluster_init=False,
+            name="elsewhere-node", role="server", address=self.node["address"], join="",
             version=wanted["version"], binary=artifact(wanted["binary"]), pod_cidr="10.44.0.0/16", service_cidr="10.45.0.0/16",
             tools=artifact(wanted["tools"]), images=tuple(artifact(image) for image in wanted["images"]),
             disable=tuple(wanted["disable"]), config=wanted["config"], service_options=wanted["serviceOptions"],

@@ -52,6 +52,30 @@ def tables(folder: Path, elsewhere: Elsewhere) -> dict[str, Any]:
     }
 
 
+def k3s_tables(folder: Path, elsewhere: Elsewhere) -> dict[str, Any]:
+    """Other settings of the stack: a cluster of its own with the host as its only server, and nothing else but Istio."""
+
+    def on_host(artifact: dict[str, str]) -> dict[str, str]:
+        return {"path": artifact["path"].replace(LAB["machines"]["mounts"][0]["source"], MOUNT)}
+
+    host, k3s = elsewhere.host, {key: value for key, value in LAB["cluster"].items() if key != "network"}
+    k3s |= {key: on_host(k3s[key]) for key in ("binary", "tools")} | {
+        "images": [on_host(image) for image in k3s["images"]]
+    }
+    k3s["servers"] = {"hosts": [{"host": host["address"], "port": host["port"], "hostKey": host["host_key"]}]}
+    mesh = LAB["mesh"] | {"sidecarPackage": {"path": f"{MOUNT}/istio/istio-sidecar.deb"}, "exposedServices": []}
+    return {
+        "machines": {"driver": "existing", "privateKeyFile": str(folder / "key")},
+        "cluster": k3s | {"agents": {"count": 0}},
+        "mesh": mesh,
+        "workloads": [],
+        "samples": {},
+        "policies": {},
+        "telemetry": {},
+        "traffic": [],
+    }
+
+
 @pytest.fixture(scope="module")
 def elsewhere() -> Generator[Elsewhere]:
     made = Elsewhere(LAB, CIDR)
@@ -158,5 +182,18 @@ def test_other_credentials_replace_nothing(stack: Trial, elsewhere: Elsewhere) -
 def test_down_leaves_both_as_they_were(
     stack: Trial, elsewhere: Elsewhere, before: tuple[dict[str, str], set[str]]
 ) -> None:
+    stack.make("down").check()
+    as_found(elsewhere, before, (" default/first", " /first"))
+
+
+def test_k3s_on_a_host_is_taken_away_again(
+    stack: Trial, elsewhere: Elsewhere, before: tuple[dict[str, str], set[str]]
+) -> None:
+    tables = k3s_tables(stack.checkout.parent, elsewhere)
+    stack.settings = {f"istio-vms:{key}": value for key, value in tables.items()}
+    stack.write_settings()
+    stack.make("up").check()
+    said = json.loads(stack.make("status", ARGS="--json").check().text)
+    assert [(node["name"], node["problem"]) for node in said["nodes"]] == [(f"{STACK}-server-1", None)]
     stack.make("down").check()
     as_found(elsewhere, before, (" default/first", " /first"))

@@ -74,6 +74,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     check = existing._CHECK.replace("/run/systemd/system", f"{tmp_path}/systemd")
     monkeypatch.setattr(existing, "_CHECK", check)
     monkeypatch.setattr(existing, "CHECK_SECONDS", 5)
+    monkeypatch.setattr(existing, "REMOVE_K3S", f"touch {tmp_path}/without-k3s")
     yield made
     made.close()
 
@@ -201,6 +202,7 @@ def test_delete_gives_the_host_back(host: Host) -> None:
     lines = delete(host.options())
     assert lines[-1] == "prod-vm-1: localhost is as it was"
     assert [request["action"] for request in host.asked()] == ["owner", "remove", "give_back"]
+    assert (host.folder / "without-k3s").exists()
     assert "/var/lib/istio/envoy/cluster.env" in host.asked()[1]["paths"]
 
 
@@ -214,6 +216,7 @@ def test_delete_touches_no_host_of_another(host: Host, owner: str | None) -> Non
     host.says("owner", owner=owner)
     assert delete(host.options()) == ["prod-vm-1: nothing on localhost is of istio-vms/prod"]
     assert [request["action"] for request in host.asked()] == ["owner"]
+    assert not (host.folder / "without-k3s").exists()
 
 
 def test_a_host_that_cannot_be_given_back_is_an_error(host: Host) -> None:

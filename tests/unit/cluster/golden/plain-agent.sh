@@ -4,7 +4,6 @@ say() { echo "$(hostname): $*" >&2; }
 # A run that was killed at the operator's end may still be at it here.
 exec 9>/run/istio-vms-k3s.lock
 flock -w 300 9 || { say "another run still works on this node after 300 s"; exit 1; }
-ln -sfn k3s /usr/local/bin/kubectl
 
 # install_file PATH CONTENT: writes only what differs, so that an unchanged file does not restart k3s.
 install_file() {
@@ -12,6 +11,21 @@ install_file() {
   printf '%s' "$2" | cmp -s - "$1" && return 0
   (umask 077; printf '%s' "$2" >"$1.new"; mv "$1.new" "$1")
 }
+
+# On a host that someone else made, what there is of k3s later is ours only if there was nothing before.
+if [ -e /var/lib/istio-vms/host.json ] && [ ! -e /var/lib/istio-vms/k3s ]; then
+  found=
+  for path in /etc/systemd/system/k3s.service /etc/systemd/system/k3s.service.env /etc/rancher /var/lib/rancher /var/lib/kubelet /var/lib/cni /var/log/pods /var/log/containers /run/k3s /run/flannel /usr/local/bin/k3s /usr/local/bin/kubectl /usr/local/lib/istio-vms; do
+    if [ -e "$path" ] || [ -L "$path" ]; then found="$found $path"; fi
+  done
+  if [ "$found" ]; then
+    say "there is something of Kubernetes on this host already, which is left alone:$found. Remove it, or give another host"
+    exit 1
+  fi
+  touch /var/lib/istio-vms/k3s
+fi
+
+ln -sfn k3s /usr/local/bin/kubectl
 install_file /etc/rancher/k3s/token "$token"
 
 (
