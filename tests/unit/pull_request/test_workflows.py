@@ -151,15 +151,6 @@ def test_stacks_that_cannot_be_told_fail_the_job(checkout: Path, tmp_path: Path)
     assert bash(step["run"], checkout, GITHUB_OUTPUT=str(tmp_path / "output"), FAILS="1").returncode != 0
 
 
-@pytest.mark.parametrize(("name", "job"), [("pull-request", "preview"), ("drift", "look")])
-def test_what_is_not_set_is_not_set_to_nothing(name: str, job: str, checkout: Path) -> None:
-    step = script(name, job, "pull_request preview")
-    env = dict.fromkeys((key for key in step["env"]), "")
-    ran = bash(step["run"], checkout, STACK="dev", **{**env, "PULUMI_ACCESS_TOKEN": "t", "FAILS": "1"})
-    assert ran.returncode == 1
-    assert asked(checkout)[1:] == ["PULUMI_ACCESS_TOKEN=t", ""]
-
-
 def test_a_stack_that_is_well_is_told_apart(checkout: Path) -> None:
     run = script("drift", "look", "pull_request preview")["run"].replace(".venv/bin/python", "./look")
     (checkout / "look").write_text('#!/bin/sh\nshift 4; echo text >"$2"; exit "$FAILS"\n')
