@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 # As given: make would take ARGS='echo $HOME' for its own $H. Programs of ours read it from the environment, where no shell has touched it.
 override ARGS := $(value ARGS)
+# Two files of tests at a time: most of what they do is wait. ARGS='-n 0' has one after the other.
+SIDE_BY_SIDE := -n 2 --dist loadfile
 export STACK VM ARGS NAME FROM A B
 
 .PHONY: help up down preview policy new-stack diff-stacks status verify rejoin snapshot pr-comment kubeconfig ssh env tools doctor test lint types unit engine e2e bench setup
@@ -71,16 +73,16 @@ types: setup ## pyright, strict for components/
 	@$(PY) -m pyright
 
 unit: setup ## unit tests: renderers against goldens, components under mocks, settings, drivers
-	@$(PY) -m pytest tests/unit $(ARGS)
+	@$(PY) -m pytest tests/unit -n auto --dist worksteal $(ARGS)
 
 engine: setup ## the real Pulumi engine on a local back end, a real Kubernetes API
 	@$(PY) -m lab.tools install --quiet pulumi k3s helm
-	@$(PY) -m ops run -- $(PY) -m pytest tests/engine $(ARGS)
+	@$(PY) -m ops run -- $(PY) -m pytest tests/engine $(SIDE_BY_SIDE) $(ARGS)
 
 test: lint types unit engine ## lint, types, unit and engine tests
 
 e2e: setup tools ## the lab environment up, asserted through Kubernetes and SSH, destroyed, nothing left
-	@$(PY) -m ops run -- $(PY) -m pytest tests/e2e $(ARGS)
+	@$(PY) -m ops run -- $(PY) -m pytest tests/e2e $(SIDE_BY_SIDE) $(ARGS)
 
 bench: setup tools ## times of up, second up, preview and down on this machine  [ARGS='--runs 3']
 	@$(PY) -m bench $(ARGS)

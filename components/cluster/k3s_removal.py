@@ -9,11 +9,13 @@ HOST = "/var/lib/istio-vms/host.json"
 """What the driver `existing` notes on a host that it takes; see `components/machines/on_host.py`."""
 MARK = "/var/lib/istio-vms/k3s"
 PLACES = (
-    "/etc/systemd/system/k3s.service", "/etc/systemd/system/k3s.service.env", "/etc/rancher", "/var/lib/rancher", "/var/lib/kubelet",
+    "/etc/systemd/system/k3s.service", "/etc/systemd/system/k3s.service.env", "/etc/rancher", "/var/lib/rancher/k3s", "/var/lib/kubelet",
     "/var/lib/cni", "/var/log/pods", "/var/log/containers", "/run/k3s", "/run/flannel", "/usr/local/bin/k3s", "/usr/local/bin/kubectl",
-    "/usr/local/lib/istio-vms",
+    "/usr/local/lib/istio-vms/k3s", "/root/.kube/cache",
 )  # fmt: skip
 """All that k3s and the script of a node write, besides network devices and packet filter rules."""
+SOCKETS = "/run/containerd"
+"""Of containers' shims, those of a Docker or a containerd of the host's own too: noted in the mark when it was not there before."""
 
 TAKE = f"""\
 # On a host that someone else made, what there is of k3s later is ours only if there was nothing before.
@@ -26,6 +28,7 @@ if [ -e {HOST} ] && [ ! -e {MARK} ]; then
     say "there is something of Kubernetes on this host already, which is left alone:$found. Remove it, or give another host"
     exit 1
   fi
+  [ -e {SOCKETS} ] || echo {SOCKETS} >{MARK}
   touch {MARK}
 fi
 """
@@ -37,12 +40,12 @@ systemctl disable --now k3s 2>/dev/null
 
 # Containers outlive k3s: their shims and everything below those.
 tree() {{ local child; for child in $(pgrep -P "$1"); do tree "$child"; done; echo "$1"; }}
-for shim in $(pgrep -f '^[^ ]*/containerd-shim-runc-v2 '); do
+for shim in $(pgrep -f 'containerd-shim-runc-v2 .*-address /run/k3s/'); do
   kill -9 $(tree "$shim") 2>/dev/null
 done
 
 # The innermost first. What a process that is just ending still holds is let go of by the kernel.
-awk '$2 ~ "^(/run/k3s|/var/lib/rancher|/var/lib/kubelet|/run/netns/cni-)" {{ print $2 }}' /proc/self/mounts | sort -r |
+awk '$2 ~ "^(/run/k3s|/var/lib/rancher/k3s|/var/lib/kubelet|/run/netns/cni-)" {{ print $2 }}' /proc/self/mounts | sort -r |
   while read -r mount; do umount -l "$mount"; done
 rm -f /run/netns/cni-*
 for device in $(ip -o link show master cni0 2>/dev/null | awk -F'[:@ ]+' '{{ print $2 }}') cni0 flannel.1 flannel-v6.1 kube-ipvs0; do
@@ -51,10 +54,12 @@ done
 # Removed by themselves: everything else in these tables is somebody else's.
 for family in iptables ip6tables; do
   command -v $family-save >/dev/null || continue
-  $family-save | grep -vE 'KUBE-|CNI-|flannel' | $family-restore
+  $family-save | grep -viE 'KUBE-|CNI-|flannel' | $family-restore
 done
 
 rm -rf {" ".join(PLACES)} /run/istio-vms-k3s.*
+rmdir /var/lib/rancher /usr/local/lib/istio-vms /root/.kube /run/netns 2>/dev/null  # where nobody else has anything in them
+grep -qx {SOCKETS} {MARK} && rm -rf {SOCKETS}
 systemctl daemon-reload
 systemctl reset-failed k3s 2>/dev/null
 rm -f {MARK}

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from components.cluster.k3s_removal import HOST, MARK, PLACES, REMOVE, TAKE
+from components.cluster.k3s_removal import HOST, MARK, PLACES, REMOVE, SOCKETS, TAKE
 
 SAVED = """\
 *filter
 :INPUT ACCEPT [0:0]
 :KUBE-FORWARD - [0:0]
+:FLANNEL-FWD - [0:0]
 -A INPUT -p tcp --dport 22 -j ACCEPT
 -A FORWARD -s 10.42.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT
 COMMIT
@@ -44,8 +45,9 @@ def root(tmp_path: Path) -> Path:
 
 def run(root: Path, script: str) -> subprocess.CompletedProcess[str]:
     """The script with every path of a host below `root`."""
-    for place in (*PLACES, HOST, MARK, "/proc/self/mounts", "/run/istio-vms-k3s.", "/run/netns/cni-*"):
-        script = script.replace(f" {place}", f" {root}{place}")
+    parents = ("/var/lib/rancher ", "/usr/local/lib/istio-vms ", "/root/.kube ", "/run/netns ", SOCKETS)
+    for place in (*PLACES, HOST, MARK, *parents, "/proc/self/mounts", "/run/istio-vms-k3s.", "/run/netns/cni-*"):
+        script = script.replace(f" {place}", f" {root}{place}").replace(f">{place}", f">{root}{place}")
     told = 'say() { echo "$*" >&2; }; kill() { echo "kill $*" >>"$LOG"; }\n'
     env = {"PATH": f"{root.parent}/bin:{os.environ['PATH']}", "LOG": str(root.parent / "log")}
     return subprocess.run(["bash", "-c", told + script], capture_output=True, text=True, env=env, check=False)
@@ -77,6 +79,20 @@ def test_what_is_there_already_is_left_alone(root: Path, place: str) -> None:
     assert there(root) == [place]
 
 
+def test_sockets_of_a_docker_that_was_there_before_stay(root: Path) -> None:
+    put(root, HOST, f"{SOCKETS}/docker.sock")
+    assert [run(root, script).returncode for script in (TAKE, REMOVE)] == [0, 0]
+    assert (root / SOCKETS.lstrip("/") / "docker.sock").exists()
+
+
+def test_sockets_of_our_containers_go(root: Path) -> None:
+    put(root, HOST)
+    run(root, TAKE)
+    put(root, f"{SOCKETS}/s/1")
+    run(root, REMOVE)
+    assert not (root / SOCKETS.lstrip("/")).exists()
+
+
 def test_a_host_that_was_taken_is_gone_on_with(root: Path) -> None:
     put(root, HOST, MARK, "/usr/local/bin/k3s")
     assert run(root, TAKE).returncode == 0
@@ -93,6 +109,7 @@ def test_all_of_it_goes(root: Path) -> None:
     ran = run(root, REMOVE)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert there(root) == []
+    assert not (root / "var/lib/rancher").exists() and not (root / "usr/local/lib/istio-vms").exists()
     assert not list((root / "run").glob("istio-vms-k3s*"))
     assert (root / HOST.lstrip("/")).exists()
     told = (root.parent / "log").read_text().splitlines()
@@ -104,7 +121,7 @@ def test_all_of_it_goes(root: Path) -> None:
         "ip link delete cni0",
     ]
     assert (root.parent / "log.rules").read_text() == "".join(
-        f"{line}\n" for line in SAVED.splitlines() if "KUBE" not in line and "flannel" not in line
+        f"{line}\n" for line in SAVED.splitlines() if "KUBE" not in line and "flannel" not in line.lower()
     )
 
 

@@ -15,13 +15,14 @@ install_file() {
 # On a host that someone else made, what there is of k3s later is ours only if there was nothing before.
 if [ -e /var/lib/istio-vms/host.json ] && [ ! -e /var/lib/istio-vms/k3s ]; then
   found=
-  for path in /etc/systemd/system/k3s.service /etc/systemd/system/k3s.service.env /etc/rancher /var/lib/rancher /var/lib/kubelet /var/lib/cni /var/log/pods /var/log/containers /run/k3s /run/flannel /usr/local/bin/k3s /usr/local/bin/kubectl /usr/local/lib/istio-vms; do
+  for path in /etc/systemd/system/k3s.service /etc/systemd/system/k3s.service.env /etc/rancher /var/lib/rancher/k3s /var/lib/kubelet /var/lib/cni /var/log/pods /var/log/containers /run/k3s /run/flannel /usr/local/bin/k3s /usr/local/bin/kubectl /usr/local/lib/istio-vms/k3s /root/.kube/cache; do
     if [ -e "$path" ] || [ -L "$path" ]; then found="$found $path"; fi
   done
   if [ "$found" ]; then
     say "there is something of Kubernetes on this host already, which is left alone:$found. Remove it, or give another host"
     exit 1
   fi
+  [ -e /run/containerd ] || echo /run/containerd >/var/lib/istio-vms/k3s
   touch /var/lib/istio-vms/k3s
 fi
 
