@@ -6,6 +6,8 @@ the engine shows to no pack: `changes` of a rule are judged by ops/policies.py a
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -78,5 +80,11 @@ def _get(container: Any, key: Any) -> Any:
         return UNKNOWN
 
 
+def unbuffered() -> None:
+    """Let the engine read at once what is written: `PolicyPack` writes its port and does not flush, so the engine would wait for ever."""
+    sys.stdout = io.TextIOWrapper(io.FileIO(sys.stdout.fileno(), "w", closefd=False), write_through=True)
+
+
 if __name__ == "__main__":
+    unbuffered()
     PolicyPack("istio-vms", [policy(rule) for rule in RULES], EnforcementLevel.MANDATORY)

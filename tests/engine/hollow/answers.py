@@ -45,6 +45,8 @@ def _answer(command: str, read: Any) -> Any:
                 "state": "running",
                 "host_key": HOST_KEY,
             }
+        case "components.cluster member":
+            return {"node": read["node"]}
         case "components.mesh gateway-addresses":
             return {"addresses": ["10.89.0.11", "10.89.0.12"], "ports": read["ports"]}
         case "components.workloads root-certificate":

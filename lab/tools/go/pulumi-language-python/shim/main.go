@@ -81,8 +81,6 @@ func startHost(arguments []string) (*exec.Cmd, string, error) {
 	}
 	command := exec.Command(filepath.Join(filepath.Dir(self), host), arguments...)
 	command.Stderr = os.Stderr
-	// As hosts of today set it: a pack prints its port and does not flush.
-	command.Env = append(os.Environ(), "PYTHONUNBUFFERED=1")
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := command.StdoutPipe()
 	if err != nil {
