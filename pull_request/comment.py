@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -23,6 +24,11 @@ CELL_CHANGES = 4
 """How many properties a row names."""
 SHORT = 30
 """A value that long is shown in the table."""
+
+NOT_KNOWN_YET = "The provider for this resource has inputs that are not known during preview."
+"""Said of every object while the kubeconfig may change (`step_generator.go` in Pulumi's sources); the tables say it by themselves."""
+Told = tuple[Step, Sequence[Change]]
+"""A step with what it changes."""
 
 _DONE: dict[Action, str] = {"delete": "deleted", "replace": "replaced", "update": "updated", "create": "created"}
 _LOST: Sequence[tuple[str, str, str]] = (
@@ -55,19 +61,29 @@ def render(stack: str, preview: Preview, *, drift: bool = False) -> str:
         preview: what Pulumi printed.
         drift: whether it is about what was changed behind Pulumi's back (`--refresh`), and not about a pull request.
     """
-    lines = [marker(stack, drift=drift), f"### {_headline(stack, preview, drift)}", ""]
     # The engine works on many at once: in its own order the same change would be another comment each time.
     told = [(step, changes(step)) for action in ACTIONS for step in sorted(preview.having(action), key=_place)]
+    sure, waiting = [one for one in told if not _waits(*one)], [one for one in told if _waits(*one)]
+    lines = [marker(stack, drift=drift), f"### {_headline(stack, preview, drift, sure, waiting)}", ""]
     lines += [*_said(preview), *_warnings(step for step, _ in told)]
     if told and not (drift and preview.new):
-        lines += _table([_row(step, what) for step, what in told])
-        lines += _diff([line for step, what in told for line in _difference(step, what)], size(lines))
+        lines += [*_table(sure), *_table(waiting, f"{len(waiting)} may change: they take values that only up knows")]
+        lines += _diff([line for one in (*sure, *waiting) for line in _difference(*one)], size(lines))
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _headline(stack: str, preview: Preview, drift: bool) -> str:
+def _waits(step: Step, what: Sequence[Change]) -> bool:
+    """Whether the resource is updated only if a value that is not known yet becomes another: all that hangs on a machine's address, say."""
+    if step.action != "update" or (not what and step.diff_reasons):
+        return False
+    return all(isinstance(change.new, Unknown) for change in what)
+
+
+def _headline(stack: str, preview: Preview, drift: bool, sure: Sequence[Told], waiting: Sequence[Told]) -> str:
     name = f"Stack {code(stack)}"
-    counts = ", ".join(f"{len(steps)} to {action}" for action in ACTIONS if (steps := preview.having(action)))
+    numbers = Counter(step.action for step, _ in sure)
+    parts = [f"{numbers[action]} to {action}" for action in ACTIONS if numbers[action]]
+    counts = ", ".join([*parts, *([f"{len(waiting)} may change"] if waiting else [])])
     same = f"; {same} unchanged" if (same := preview.change_summary.get("same")) else ""
     if preview.stopped:
         return f"{name} violates mandatory policies"
@@ -101,7 +117,9 @@ def _texts(diagnostics: Iterable[Diagnostic], severity: str) -> list[str]:
 
 def _says_nothing(text: str) -> bool:
     """Whether it is nothing about the change."""
-    return bool(engine.NOISE.search(text) or engine.SAYS_NOTHING.match(text.removeprefix("error: ")))
+    return bool(
+        engine.NOISE.search(text) or engine.SAYS_NOTHING.match(text.removeprefix("error: ")) or NOT_KNOWN_YET in text
+    )
 
 
 def _text(diagnostic: Diagnostic) -> str:
@@ -152,12 +170,16 @@ def _short(change: Change) -> str:
     return f"{code(change.path)}: {code(values[0])} → {code(values[1])}{replaces}"
 
 
-def _table(rows: Sequence[str]) -> list[str]:
+def _table(told: Sequence[Told], summary: str = "") -> list[str]:
+    """One row for each; folded where that is many, or where there is a summary to fold them under."""
+    if not told:
+        return []
+    rows = [_row(*one) for one in told]
     kept = fitting(rows, TABLE_BYTES)
     lines = [row(["", "type", "name", "what changes"]), row(["---"] * 4), *kept]
     if len(kept) < len(rows):
         lines += ["", f"{len(rows) - len(kept)} more are not shown: a comment has no room for them."]
-    return folded(f"{len(rows)} resources", lines) if len(rows) > FOLD_ROWS else [*lines, ""]
+    return folded(summary or f"{len(rows)} resources", lines) if summary or len(rows) > FOLD_ROWS else [*lines, ""]
 
 
 def _difference(step: Step, what: Sequence[Change]) -> Iterator[str]:

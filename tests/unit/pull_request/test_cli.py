@@ -62,7 +62,7 @@ def test_preview_asks_pulumi_for_json_and_prints_the_comment(
     assert "--refresh" not in call["words"]
     assert call["cwd"] == str(previews.project)
     assert capsys.readouterr().out.startswith(
-        "<!-- istio-vms preview: lab -->\n### Stack `lab`: 1 to replace, 3 to update"
+        "<!-- istio-vms preview: lab -->\n### Stack `lab`: 1 to replace, 1 to update, 2 may change"
     )
     assert previews.tools() == [["install", "--quiet", "pulumi"]]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.plugins.values import UNKNOWN_STRING
 from pull_request import comment
 from pull_request.comment import FOLD_ROWS, MAXIMUM_BYTES, marker, render
 from pull_request.preview import Preview, could_not
@@ -30,6 +31,16 @@ def test_every_comment_is_one_that_can_be_posted(path: Path) -> None:
     assert text.startswith("<!-- istio-vms preview: dev -->\n### Stack `dev`")
     assert len(text) < GITHUB_CHARACTERS
     assert re.findall("</?details>", text) == ["<details>", "</details>"] * text.count("<details>")
+
+
+ENGINE_GOLDENS = Path(__file__).parents[2] / "engine/golden/pull_request"
+
+
+@pytest.mark.parametrize("change", ["resize-a-machine", "add-a-vm", "bump-istio", "shift-a-port", "rename-a-workload"])
+def test_the_documentation_shows_what_is_rendered(change: str) -> None:
+    page = (Path(__file__).parents[3] / "docs/pull-requests.md").read_text()
+    _, *shown = (ENGINE_GOLDENS / f"{change}.md").read_text().partition("<details><summary>Full diff")[0].splitlines()
+    assert "\n".join(f"> {line}".rstrip() for line in shown).rstrip("\n> ") in page
 
 
 def headline(seen: Preview, *, drift: bool = False) -> str:
@@ -135,10 +146,32 @@ def rows(text: str) -> list[list[str]]:
 
 
 def test_the_table_has_the_worst_first() -> None:
-    text = render(
-        "dev", preview(*(step(op, name=op) for op in ("create", "update", "same", "replace", "refresh", "delete")))
-    )
+    told = ("create", "update", "same", "replace", "refresh", "delete")
+    text = render("dev", preview(*(step(op, name=op, old={"a": 1}, new={"a": 2}) for op in told)))
     assert [(row[0], row[2]) for row in rows(text)] == [(op, op) for op in ("delete", "replace", "update", "create")]
+
+
+def test_what_only_may_change_is_told_apart() -> None:
+    sure = step("update", name="resized", old={"a": 1, "b": 1}, new={"a": 2, "b": UNKNOWN_STRING})
+    waits = step("update", name="waits", old={"b": 1}, new={"b": UNKNOWN_STRING})
+    hidden = step(
+        "update", name="hidden", old={"stdin": "[secret]"}, new={"stdin": "[secret]"}, diff={"stdin": "update"}
+    )
+    lost = step("replace", name="lost", old={"b": 1}, new={"b": UNKNOWN_STRING})
+    provider = step("update", name="by-provider")
+    reason = step("update", name="by-reason", diffReasons=["version"])
+    told = preview(sure, waits, hidden, lost, provider, reason)
+    assert headline(told).startswith("### Stack `dev`: 1 to replace, 3 to update, 2 may change;")
+    first, second = render("dev", told).split(
+        "<details><summary>2 may change: they take values that only up knows</summary>"
+    )
+    assert [row[2] for row in rows(first)] == ["lost", "by-reason", "hidden", "resized"]
+    assert re.findall(r"`([\w-]+)` \|.*\|$", second, re.MULTILINE) == ["by-provider", "waits"]
+
+
+def test_what_the_tables_say_is_no_warning() -> None:
+    said = {"severity": "warning", "message": f"warning: {comment.NOT_KNOWN_YET}\nThis preview may not be right.\n"}
+    assert "Warnings" not in render("dev", preview(diagnostics=[said]))
 
 
 def test_a_row_names_what_changes() -> None:
