@@ -27,7 +27,7 @@ class K3sClusterArgs(TypedDict):
     token: pulumi.Input[str]
     """What machines join with. Secret."""
     version: str
-    """k3s release, such as v1.32.0+k3s1. A change upgrades every node in place."""
+    """k3s release, such as v1.32.0+k3s1, which `binary` has to be. Changed together, every node is upgraded in place."""
     binary: MachineArtifact
     """The k3s executable."""
     pod_cidr: str

@@ -109,6 +109,7 @@ WantedBy=multi-user.target
 def node_script(spec: NodeSpec) -> str:
     """The whole script; to be run as root by bash, with the join token in `$token`."""
     parts = [_PROLOGUE, TAKE, _FIRST_FILES, fetch_script(spec.binary, "/usr/local/bin/k3s", mode="0755")]
+    parts.append(f"see_version {shlex.quote(spec.version)}")
     if spec.tools:
         parts += [fetch_script(spec.tools, f"{TOOLS}/tools.tar"), _UNPACK_TOOLS]
     for i, image in enumerate(spec.images):
@@ -157,6 +158,15 @@ install_file() {
 """
 
 _FIRST_FILES = """\
+# see_version VERSION: before k3s is started with it.
+see_version() {
+  local found
+  found=$(/usr/local/bin/k3s --version | awk 'NR == 1 { print $3 }' || true)
+  [ "$found" != "$1" ] || return 0
+  say "cluster.version is $1, and cluster.binary is k3s ${found:-of no version}: they have to be changed together. k3s was left as it runs"
+  exit 1
+}
+
 ln -sfn k3s /usr/local/bin/kubectl
 install_file /etc/rancher/k3s/token "$token"
 """

@@ -111,7 +111,12 @@ PROGRAMS = {
     "sleep": "exit 0",
     "curl": '[ -e "$FAKE/ready" ]',
 }
-K3S = '#!/bin/sh\necho "$*" >>"$FAKE/kubectl.log"\n[ -e "$FAKE/ready" ]\n'
+K3S = """\
+#!/bin/sh
+[ "$1" != --version ] || { printf 'k3s version v1.32.0+k3s1 (cca8faca)\\ngo version go1.23.3\\n'; exit; }
+echo "$*" >>"$FAKE/kubectl.log"
+[ -e "$FAKE/ready" ]
+"""
 PLACES = ("/etc/rancher", "/etc/systemd", "/usr/local", "/var/lib/rancher", "/run/istio-vms")
 
 
@@ -190,6 +195,24 @@ def server(tmp_path: Path) -> Node:
 @pytest.fixture
 def agent(tmp_path: Path) -> Node:
     return Node.make(tmp_path, "agent")
+
+
+def test_a_binary_of_another_version_is_not_started(server: Node) -> None:
+    server.spec = dataclasses.replace(server.spec, version="v1.33.1+k3s1")
+    ran = server.run()
+    assert ran.returncode == 1
+    assert "cluster.version is v1.33.1+k3s1, and cluster.binary is k3s v1.32.0+k3s1: " in ran.stderr
+    assert not server.calls("systemctl")
+
+
+def test_a_binary_that_cannot_run_is_not_started(server: Node) -> None:
+    artifacts = Path(server.spec.binary.path or "").parent
+    (artifacts / "k3s").write_text("#!/bin/sh\nexit 126\n")
+    Node.sums(artifacts)
+    ran = server.run()
+    assert ran.returncode == 1
+    assert "cluster.binary is k3s of no version: " in ran.stderr
+    assert not server.calls("systemctl")
 
 
 def test_a_server_gets_its_files_starts_and_prints_only_its_kubeconfig(server: Node) -> None:

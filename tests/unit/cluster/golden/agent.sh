@@ -26,6 +26,15 @@ if [ -e /var/lib/istio-vms/host.json ] && [ ! -e /var/lib/istio-vms/k3s ]; then
   touch /var/lib/istio-vms/k3s
 fi
 
+# see_version VERSION: before k3s is started with it.
+see_version() {
+  local found
+  found=$(/usr/local/bin/k3s --version | awk 'NR == 1 { print $3 }' || true)
+  [ "$found" != "$1" ] || return 0
+  say "cluster.version is $1, and cluster.binary is k3s ${found:-of no version}: they have to be changed together. k3s was left as it runs"
+  exit 1
+}
+
 ln -sfn k3s /usr/local/bin/kubectl
 install_file /etc/rancher/k3s/token "$token"
 
@@ -78,6 +87,7 @@ install_file /etc/rancher/k3s/token "$token"
   chmod "$mode" "$to.part" && mv -fT "$to.part" "$to" || fail "cannot be put at $to"
 ) </dev/null || exit 1
 
+see_version v1.32.0+k3s1
 (
   to=/usr/local/lib/istio-vms/k3s/tools.tar mode=0644 link=
   name=k3s-tools.tar url='' sha256='' checksums='' path=/opt/istio-vms/k3s/k3s-tools.tar
