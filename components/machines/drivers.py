@@ -20,9 +20,12 @@ def _multipass() -> Driver:
 
 
 def _existing() -> Driver:
-    from components.machines.existing import ExistingDriver
+    # A host outlives the stack, so what goes onto machines later is named here; nothing else in this package knows of it.
+    from components.cluster.k3s_removal import REMOVE
+    from components.machines.existing import ExistingDriver, Removal
+    from components.workloads.vm import LEAVE
 
-    return ExistingDriver()
+    return ExistingDriver([Removal(*LEAVE), Removal(REMOVE)])
 
 
 DRIVERS: dict[str, Callable[[], Driver]] = {"existing": _existing, "multipass": _multipass, "nspawn": _nspawn}

@@ -10,22 +10,18 @@ import dataclasses
 import json
 import shlex
 import socket
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from components import ssh
-from components.cluster.k3s_removal import REMOVE as REMOVE_K3S
 from components.machines.driver import DriverError, MachineSpec, MachineState, Progress
-from components.workloads import on_vm
-from components.workloads.files import member_paths
 
 CHECK_SECONDS = 10
 GIVE_BACK_SECONDS = 300
-_ON_HOST = Path(__file__).with_name("on_host.py")
-_ON_VM = Path(on_vm.__file__)
+_ON_HOST = f"exec python3 -c {shlex.quote(Path(__file__).with_name('on_host.py').read_text())}"
 
 PROGRAMS = ("apt-get", "dpkg-query", "systemctl", "curl", "sha256sum", "flock", "awk", "userdel", "python3")
 """What is used on a host besides a shell; all of them are on any Debian or Ubuntu, curl and python3 perhaps not."""
@@ -88,8 +84,20 @@ class Options:
         return cls(host=host, port=port, **given)
 
 
+@dataclass(frozen=True)
+class Removal:
+    """What takes away again what another part of the program has put on a machine, whatever of it there is: a bash script, run as root."""
+
+    script: str
+    stdin: bytes | None = None
+
+
 class ExistingDriver:
     """Machines that are not ours."""
+
+    def __init__(self, removals: Sequence[Removal]) -> None:
+        """`removals` are run in this order before a host is given back."""
+        self._removals = removals
 
     def ensure(self, spec: MachineSpec, progress: Progress) -> MachineState:
         """See that the host is the pinned one, lets us in, can be used, and is nobody else's; note that it is ours now.
@@ -107,7 +115,7 @@ class ExistingDriver:
         with _session(spec.name, address, options) as session:
             if found := session.run(_CHECK, timeout=CHECK_SECONDS).splitlines():
                 raise DriverError(f"{spec.name}: {options.host} cannot be used: it {', and '.join(found)}")
-            took = _ask(session, _ON_HOST, {"action": "take", "owner": spec.owner, "name": spec.name})
+            took = _ask(session, {"action": "take", "owner": spec.owner, "name": spec.name})
         if in_the_way := took["in_the_way"]:
             raise DriverError(
                 f"{spec.name}: {options.host} has {', '.join(in_the_way)} already. Nothing of a sidecar may be on a host that is taken, "
@@ -128,13 +136,13 @@ class ExistingDriver:
         """
         target = Options.parse(name, options)
         with _session(name, _resolve(name, target), target) as session:
-            if _ask(session, _ON_HOST, {"action": "owner"})["owner"] != owner:
+            if _ask(session, {"action": "owner"})["owner"] != owner:
                 progress(f"{name}: nothing on {target.host} is of {owner}")
                 return
             progress(f"{name}: removing from {target.host} what was put there")
-            _ask(session, _ON_VM, {"action": "remove", "paths": list(member_paths()), "set_owners": True})
-            session.run(REMOVE_K3S, timeout=GIVE_BACK_SECONDS)
-            kept = _ask(session, _ON_HOST, {"action": "give_back"})["kept"]
+            for removal in self._removals:
+                session.run(removal.script, removal.stdin, GIVE_BACK_SECONDS)
+            kept = _ask(session, {"action": "give_back"})["kept"]
         progress(
             f"{name}: {target.host} is as it was"
             + (f", but for packages that are needed by now: {', '.join(kept)}" if kept else "")
@@ -164,10 +172,9 @@ def _session(name: str, address: str, options: Options) -> Generator[ssh.Session
         raise DriverError(f"{name}: {error}") from error
 
 
-def _ask(session: ssh.Session, program: Path, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Have a program of ours do something as root on the host."""
-    script = f"exec python3 -c {shlex.quote(program.read_text())}"
-    return json.loads(session.run(script, json.dumps({"root": "/", **request}).encode(), GIVE_BACK_SECONDS))
+def _ask(session: ssh.Session, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Have `on_host.py` do something as root on the host."""
+    return json.loads(session.run(_ON_HOST, json.dumps({"root": "/", **request}).encode(), GIVE_BACK_SECONDS))
 
 
 def _resolve(name: str, options: Options) -> str:

@@ -19,7 +19,7 @@ from components.command_line import Deadline, Document, Failure, Progress, Ssh
 from components.kube import Cluster, KubeError, token, wait
 from components.workloads import certificate, entry, routes
 from components.workloads.entry import NO_ENTRY, Entry, Start
-from components.workloads.files import MemberSpec, hosts, member_paths, sidecar_files
+from components.workloads.files import MemberSpec, hosts, sidecar_files
 from components.workloads.routes import Route
 from components.workloads.vm import Vm, VmError, VmUnreachable
 
@@ -244,7 +244,7 @@ def leave(request: JoinRequest, cluster: Cluster, vm: Vm, progress: Progress) ->
     removed = _tolerate(lambda: _delete_entry(request.member, cluster), progress)
     if removed is not None:
         progress("WorkloadEntry removed" if removed else "no WorkloadEntry to remove")
-    stopped = _tolerate(lambda: _stop(vm), progress)
+    stopped = _tolerate(vm.leave, progress)
     if stopped is not None:
         progress(f"member's files removed; the sidecar {'was stopped' if stopped else 'was not running'}")
     again = _tolerate(lambda: _delete_entry(request.member, cluster), progress) if removed is not None else None
@@ -258,10 +258,6 @@ def _tolerate(step: Callable[[], bool], progress: Progress) -> bool | None:
     except (KubeError, VmError) as error:
         progress(f"going on without it: {error}")
         return None
-
-
-def _stop(vm: Vm) -> bool:
-    return vm.ask("remove", paths=list(member_paths()), set_owners=True)["stopped"]
 
 
 def _delete_entry(member: MemberSpec, cluster: Cluster) -> bool:

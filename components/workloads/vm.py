@@ -11,12 +11,22 @@ from typing import Any, Self
 
 from components import ssh
 from components.command_line import Failure, Ssh
+from components.workloads.files import member_paths
 
 CONNECT_SECONDS = 10
 ACTION_SECONDS = 120
 
 Connect = Callable[..., AbstractContextManager[ssh.Session]]
-_PROGRAM = Path(__file__).with_name("on_vm.py")
+_PROGRAM = f"exec python3 -c {shlex.quote(Path(__file__).with_name('on_vm.py').read_text())}"
+
+
+def _request(action: str, **fields: Any) -> bytes:
+    return json.dumps({"action": action, "root": "/", **fields}).encode()
+
+
+_LEAVING: dict[str, Any] = {"action": "remove", "paths": list(member_paths()), "set_owners": True}
+LEAVE = (_PROGRAM, _request(**_LEAVING))
+"""What takes a machine out of the mesh, whatever of it there is: a script to be run as root, and its stdin."""
 
 
 class VmError(Failure):
@@ -36,7 +46,6 @@ class Vm:
         self._connect = connect
         self._open = ExitStack()
         self._session: ssh.Session | None = None
-        self._program = f"exec python3 -c {shlex.quote(_PROGRAM.read_text())}"
 
     def __enter__(self) -> Self:
         """Connects to nothing yet."""
@@ -52,8 +61,15 @@ class Vm:
         Raises:
             VmError: it could not; after `VmUnreachable` asking again connects anew.
         """
-        request = json.dumps({"action": action, "root": "/", **fields}).encode()
-        return json.loads(self.run(self._program, request, ACTION_SECONDS + fields.get("seconds", 0)))
+        return json.loads(self.run(_PROGRAM, _request(action, **fields), ACTION_SECONDS + fields.get("seconds", 0)))
+
+    def leave(self) -> bool:
+        """Have the machine leave the mesh; whether its sidecar ran.
+
+        Raises:
+            VmError: as for `ask`.
+        """
+        return self.ask(**_LEAVING)["stopped"]
 
     def run(self, script: str, stdin: bytes | None = None, timeout: float = ACTION_SECONDS) -> str:
         """Run a bash script as root; what it printed.

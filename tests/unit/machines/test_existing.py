@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from components.machines import existing
+from components.cluster.k3s_removal import REMOVE
+from components.machines import drivers, existing
 from components.machines.driver import DriverError, MachineSpec, Mount
-from components.machines.existing import PROGRAMS, ExistingDriver
+from components.machines.existing import PROGRAMS, ExistingDriver, Removal
 from components.machines.keys import make_pair
+from components.workloads.vm import LEAVE
 from tests.unit.test_ssh import PRIVATE, Server
 
 SUDO = '#!/bin/sh\n[ "$1" = -n ] && shift\nexec "$@"\n'
@@ -74,7 +76,6 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     check = existing._CHECK.replace("/run/systemd/system", f"{tmp_path}/systemd")
     monkeypatch.setattr(existing, "_CHECK", check)
     monkeypatch.setattr(existing, "CHECK_SECONDS", 5)
-    monkeypatch.setattr(existing, "REMOVE_K3S", f"touch {tmp_path}/without-k3s")
     yield made
     made.close()
 
@@ -86,12 +87,12 @@ def spec(options: dict[str, Any], **changes: Any) -> MachineSpec:
 
 
 def ensure(options: dict[str, Any], **changes: Any) -> Any:
-    return ExistingDriver().ensure(spec(options, **changes), lambda line: None)
+    return ExistingDriver([]).ensure(spec(options, **changes), lambda line: None)
 
 
-def delete(options: dict[str, Any]) -> list[str]:
+def delete(options: dict[str, Any], *removals: Removal) -> list[str]:
     lines: list[str] = []
-    ExistingDriver().delete("prod-vm-1", "istio-vms/prod", options, lines.append)
+    ExistingDriver(removals).delete("prod-vm-1", "istio-vms/prod", options, lines.append)
     return lines
 
 
@@ -199,11 +200,18 @@ def test_folders_cannot_be_mounted(host: Host) -> None:
 
 
 def test_delete_gives_the_host_back(host: Host) -> None:
-    lines = delete(host.options())
+    without = host.folder / "without"
+    lines = delete(host.options(), Removal(*LEAVE), Removal(f"cat >{without}", b"all of it"))
     assert lines[-1] == "prod-vm-1: localhost is as it was"
     assert [request["action"] for request in host.asked()] == ["owner", "remove", "give_back"]
-    assert (host.folder / "without-k3s").exists()
+    assert without.read_text() == "all of it"
     assert "/var/lib/istio/envoy/cluster.env" in host.asked()[1]["paths"]
+
+
+def test_a_removal_that_fails_keeps_the_host_ours(host: Host) -> None:
+    with pytest.raises(DriverError, match=r"prod-vm-1: the script failed with exit code 1:\ncannot be unmounted"):
+        delete(host.options(), Removal("echo cannot be unmounted >&2; exit 1"))
+    assert [request["action"] for request in host.asked()] == ["owner"]
 
 
 def test_packages_that_stay_are_said(host: Host) -> None:
@@ -214,9 +222,12 @@ def test_packages_that_stay_are_said(host: Host) -> None:
 @pytest.mark.parametrize("owner", [None, "istio-vms/other"])
 def test_delete_touches_no_host_of_another(host: Host, owner: str | None) -> None:
     host.says("owner", owner=owner)
-    assert delete(host.options()) == ["prod-vm-1: nothing on localhost is of istio-vms/prod"]
+    without = host.folder / "without"
+    assert delete(host.options(), Removal(f"touch {without}")) == [
+        "prod-vm-1: nothing on localhost is of istio-vms/prod"
+    ]
     assert [request["action"] for request in host.asked()] == ["owner"]
-    assert not (host.folder / "without-k3s").exists()
+    assert not without.exists()
 
 
 def test_a_host_that_cannot_be_given_back_is_an_error(host: Host) -> None:
@@ -227,10 +238,15 @@ def test_a_host_that_cannot_be_given_back_is_an_error(host: Host) -> None:
 
 
 def test_no_existing_host_is_listed() -> None:
-    assert ExistingDriver().list("istio-vms/prod", {}) == []
+    assert ExistingDriver([]).list("istio-vms/prod", {}) == []
 
 
 def test_the_key_is_in_no_text(host: Host) -> None:
     assert PRIVATE.splitlines()[1] not in repr(existing.Options.parse("x", host.options()))
     ensure(host.options())
     assert not any(PRIVATE.splitlines()[1] in command for command in host.commands)
+
+
+def test_all_that_is_put_on_a_host_is_taken_away_again() -> None:
+    made = drivers.driver("existing")
+    assert made._removals == [Removal(*LEAVE), Removal(REMOVE)]
