@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from ops import state
 from ops.errors import Interrupted, OpsError, missing_pulumi, reason
-from ops.workspace import ROOT, Stack
+from ops.workspace import EVENT_LOG, ROOT, Stack
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m|<\{%.*?%\}>")
 SAYS_NOTHING = re.compile(
@@ -75,7 +75,7 @@ def operate(stack: Stack, verb: str, *arguments: str, after: str = "") -> None:
     log.unlink(missing_ok=True)
     colour = "always" if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else "never"
     words = [*stack.on_stack(verb, *arguments), "--non-interactive", "--color", colour, "--event-log", str(log)]
-    code, asked = _run(["pulumi", *words], {**stack.env, "PULUMI_DEBUG_COMMANDS": "true"})
+    code, asked = _run(["pulumi", *words], {**stack.env, **EVENT_LOG})
     if asked:
         raise Interrupted(f"interrupted; {after}" if after else "interrupted")
     if code:

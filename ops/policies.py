@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lab.tools.cache import cache_root
 from ops import engine
-from ops.errors import OpsError, missing_pulumi, reason
+from ops.errors import OpsError, reason
 from ops.workspace import ROOT, Stack
 from policy.levels import STACKS, Levels, LevelsError
 from policy.preview import Preview, PreviewError, judge, show, wide
@@ -99,14 +99,7 @@ def judged_preview(stack: Stack) -> Judged:
         return Judged(judge(seen, levels(stack)), len(seen.resources))
     log = stack.folder / "policies.jsonl"
     log.unlink(missing_ok=True)
-    words = [*stack.on_stack("preview", *flags(stack)), "--non-interactive", "--event-log", str(log)]
-    env = {**stack.env, "PULUMI_DEBUG_COMMANDS": "true"}
-    try:
-        ran = subprocess.run(
-            ["pulumi", *words], cwd=ROOT, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
-    except FileNotFoundError:
-        raise missing_pulumi() from None
+    ran = stack.run(*stack.on_stack("preview", *flags(stack)), log=log)
     judged, failed = from_log(stack, log), engine.failures(log)
     log.unlink(missing_ok=True)
     if ran.returncode and not judged.stops:

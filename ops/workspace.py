@@ -32,6 +32,8 @@ from ops.errors import OpsError, missing_pulumi, reason
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = "istio-vms"
+EVENT_LOG = {"PULUMI_DEBUG_COMMANDS": "true"}
+"""Without the variable Pulumi has no `--event-log`."""
 _SALT = ("encryptionsalt", "encryptedkey")
 """What only Pulumi can make; it goes with the `secretsprovider`."""
 
@@ -176,7 +178,7 @@ class Stack:
             if not self.local_backend.is_dir():
                 return False
             _mend(self.local_backend)
-        ran = self._pulumi("stack", "ls", "--json")
+        ran = self.run("stack", "ls", "--json")
         if ran.returncode:
             raise backend.unreachable(self.env["PULUMI_BACKEND_URL"], ran.stderr)
         return any(entry["name"].rsplit("/", 1)[-1] == self.name for entry in json.loads(ran.stdout))
@@ -248,7 +250,7 @@ class Stack:
         Raises:
             OpsError: it failed; its reason is in the message.
         """
-        ran = self._pulumi(*arguments, cwd=cwd)
+        ran = self.run(*arguments, cwd=cwd)
         if ran.returncode:
             why = reason(ran.stderr if ran.stderr.strip() else ran.stdout)
             raise passphrase.refused(self.env, self.name, why) or OpsError(
@@ -256,13 +258,21 @@ class Stack:
             )
         return ran.stdout
 
-    def _pulumi(self, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, cwd: Path | None = None, log: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the Pulumi command line in the project, or in folder `cwd`: how it ended and what it printed. `log` gets the engine's events.
+
+        Raises:
+            OpsError: there is no Pulumi.
+        """
         command = ["pulumi", *arguments, "--non-interactive", "--color", "never"]
+        command += ["--event-log", str(log)] if log else []
         try:
             return subprocess.run(
                 command,
                 cwd=cwd or ROOT,
-                env=self.env,
+                env={**self.env, **EVENT_LOG} if log else self.env,
                 text=True,
                 capture_output=True,
                 stdin=subprocess.DEVNULL,

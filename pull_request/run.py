@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ops import policies, workspace
-from ops.errors import missing_pulumi, reason
+from ops.errors import reason
 from pull_request.preview import Preview, could_not, failing, judged, read
 
 _DRIFT = ("--refresh", "--expect-no-changes")
@@ -27,10 +26,10 @@ def preview(stack: workspace.Stack, *, drift: bool) -> tuple[Preview, bool]:
         OpsError: there is no Pulumi.
     """
     pack = [] if drift else policies.flags(stack)
-    words = stack.on_stack("preview", "--json", *(_DRIFT if drift else pack), "--non-interactive", "--color", "never")
+    words = stack.on_stack("preview", "--json", *(_DRIFT if drift else pack))
     with TemporaryDirectory() as folder:
         log = Path(folder, "events.jsonl")
-        ran = _pulumi(stack, [*words, "--event-log", str(log)] if pack else words)
+        ran = stack.run(*words, log=log if pack else None)
         found = policies.from_log(stack, log).found if pack else []
     if not ran.stdout.strip():
         # It ended before there was anything to preview.
@@ -44,20 +43,3 @@ def preview(stack: workspace.Stack, *, drift: bool) -> tuple[Preview, bool]:
         # What it prints has no place for some reasons, such as a policy's.
         seen = failing(seen, reason(ran.stderr))
     return seen, (ran.returncode == 0 and not seen.failed) or (ran.returncode == _CHANGES and seen.new)
-
-
-def _pulumi(stack: workspace.Stack, words: list[str]) -> subprocess.CompletedProcess[str]:
-    # Without the variable there is no --event-log.
-    env = {**stack.env, "PULUMI_DEBUG_COMMANDS": "true"}
-    try:
-        return subprocess.run(
-            ["pulumi", *words],
-            cwd=workspace.ROOT,
-            env=env,
-            text=True,
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise missing_pulumi() from None
