@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,10 @@ import pytest
 
 # A shell starts background jobs with SIGINT ignored, and children inherit that: tests of interrupts need what a terminal gives.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What `make` was given for the tests is not for the commands that they run.
+for name in ("STACK", "VM", "ARGS", "NAME", "FROM", "A", "B"):
+    os.environ.pop(name, None)
 
 Golden = Callable[[Path, str], None]
 

@@ -60,7 +60,6 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("PULUMI_")]:
             patch.delenv(name)
-        patch.delenv("ARGS", raising=False)
         patch.setattr(plugins, "STAND_INS", HOLLOW)
         patch.setenv("PULUMI_HOME", str(folder.parent / "pulumi"))  # no official providers
         patch.setenv("XDG_STATE_HOME", str(folder.parent / "state"))

@@ -115,7 +115,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     made.program("pulumi", f"#!{sys.executable} -S\n{(HERE / 'fake_pulumi.py').read_text()}")
     for name in ("pulumi-language-python", "pulumi-language-python-host"):
         made.program(name, "#!/bin/sh\n")
-    for name in ("STACK", "VM", "ARGS", "PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE", "NO_COLOR"):
+    for name in ("PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("PULUMI_CONFIG_PASSPHRASE_FILE", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(made.home.parent))

@@ -25,7 +25,6 @@ Put = Callable[..., None]
 def put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Put:
     """Writes a stack file that is dev's but for what a function does to its tables."""
     monkeypatch.setattr(workspace, "ROOT", tmp_path)
-    monkeypatch.delenv("ARGS", raising=False)
 
     def write(name: str, change: Callable[[dict[str, Any]], object] = lambda _: None) -> None:
         document = json.loads(json.dumps(DEV))

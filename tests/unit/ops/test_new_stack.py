@@ -28,8 +28,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         target.parent.mkdir(exist_ok=True)
         shutil.copy(file, target)
     monkeypatch.setattr(workspace, "ROOT", tmp_path)
-    for name in ("NAME", "FROM", "ARGS"):
-        monkeypatch.delenv(name, raising=False)
     return tmp_path
 
 

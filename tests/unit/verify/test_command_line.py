@@ -108,7 +108,6 @@ def stack(monkeypatch: pytest.MonkeyPatch) -> list[Check]:
     monkeypatch.setattr(command_line.state, "outputs", lambda deployment: {"vms": {}})
     monkeypatch.setattr(command_line.Environment, "of", lambda *_: Opened())
     monkeypatch.setattr(command_line.sys, "argv", ["verify"])
-    monkeypatch.delenv("ARGS", raising=False)
     return checks
 
 
