@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 RETRY_SECONDS = 0.5
 ATTEMPT_SECONDS = 15
-KEEPALIVE_SECONDS = 15
+KEEPALIVE_SECONDS = 5
+"""How soon a connection that the other side has forgotten is known to be lost."""
 TAIL_LINES = 20
 
 _HOST_KEY_ALGORITHMS = {

@@ -37,6 +37,10 @@ class VmUnreachable(VmError):
     """The machine does not answer, or not any more, which may pass."""
 
 
+class VmLost(VmUnreachable):
+    """The connection was lost while the machine worked; whether that has come to its end is not known."""
+
+
 class Vm:
     """A machine to ask things of. It is connected to at the first question, and again at the next one after a connection was lost."""
 
@@ -56,12 +60,19 @@ class Vm:
         self._open.close()
 
     def ask(self, action: str, **fields: Any) -> dict[str, Any]:
-        """Have `on_vm.py` do something as root.
+        """Have `on_vm.py` do something as root; once more when the connection is lost over it, as every action may be repeated.
+
+        That happens when the sidecar's start is quicker than our answer: netfilter, which has not followed the connection before, takes the
+        answer for the first packet of one that the machine opens, and the sidecar's new rules redirect it to Envoy.
 
         Raises:
             VmError: it could not; after `VmUnreachable` asking again connects anew.
         """
-        return json.loads(self.run(_PROGRAM, _request(action, **fields), ACTION_SECONDS + fields.get("seconds", 0)))
+        question = (_PROGRAM, _request(action, **fields), ACTION_SECONDS + fields.get("seconds", 0))
+        try:
+            return json.loads(self.run(*question))
+        except VmLost:
+            return json.loads(self.run(*question))
 
     def leave(self) -> bool:
         """Have the machine leave the mesh; whether its sidecar ran.
@@ -77,15 +88,15 @@ class Vm:
         Raises:
             VmError: as for `ask`.
         """
+        session = None
         try:
-            if self._session is None:
-                self._session = self._open.enter_context(self._connection())
-            return self._session.run(script, stdin, timeout)
+            session = self._session = self._session or self._open.enter_context(self._connection())
+            return session.run(script, stdin, timeout)
         except (ssh.CommandError, ssh.HostKeyError) as error:
             raise VmError(f"{self._target.host}: {error}") from None
         except ssh.SshError as error:
             self._session = None
-            raise VmUnreachable(f"{self._target.host}: {error}") from None
+            raise (VmLost if session else VmUnreachable)(f"{self._target.host}: {error}") from None
 
     def _connection(self) -> AbstractContextManager[ssh.Session]:
         target = self._target

@@ -495,8 +495,24 @@ def test_one_session_serves_every_question_and_secrets_are_in_none_of_its_comman
     assert b"secret-jwt" in (sessions.scripts[0][1] or b"")
 
 
+def test_what_was_asked_as_the_connection_was_lost_is_asked_once_more() -> None:
+    sessions = Sessions(ssh.SshError("lost"))
+    with Vm(TARGET, sessions) as vm:
+        vm.ask("install", files=[])
+    assert sessions.connections == 2
+    assert sessions.scripts[0] == sessions.scripts[1]
+
+
+def test_a_script_of_others_is_not_run_twice() -> None:
+    sessions = Sessions(ssh.SshError("lost"))
+    with Vm(TARGET, sessions) as vm, pytest.raises(VmUnreachable, match="vm: lost"):
+        vm.run("apt-get update")
+    assert len(sessions.scripts) == 1
+
+
 def test_a_lost_connection_is_made_anew_and_a_failed_command_is_not() -> None:
-    sessions = Sessions(ssh.SshError("lost"), ssh.CommandError("failed", 1), ssh.HostKeyError("another key"))
+    lost = ssh.SshError("lost")
+    sessions = Sessions(lost, lost, ssh.CommandError("failed", 1), ssh.HostKeyError("another key"))
     with Vm(TARGET, sessions) as vm:
         with pytest.raises(VmUnreachable, match="vm: lost"):
             vm.ask("ready")
@@ -505,7 +521,19 @@ def test_a_lost_connection_is_made_anew_and_a_failed_command_is_not() -> None:
                 vm.ask("ready")
             assert not isinstance(refused.value, VmUnreachable)
         vm.ask("ready")
-    assert sessions.connections == 2
+    assert sessions.connections == 3
+
+
+def test_a_machine_that_does_not_let_us_in_is_not_asked_again() -> None:
+    class Refusing(Sessions):
+        def __enter__(self) -> Any:
+            super().__enter__()
+            raise ssh.SshError("refused")
+
+    sessions = Refusing()
+    with Vm(TARGET, sessions) as vm, pytest.raises(VmUnreachable, match="vm: refused"):
+        vm.ask("ready")
+    assert sessions.connections == 1
 
 
 def test_a_refusal_of_the_cluster_ends_the_join_at_once(cluster: FakeCluster, clock: Clock) -> None:
