@@ -161,6 +161,8 @@ def ssh() -> int:
     known = secret_file(stack.folder / "known_hosts", f"machine {machine['hostKey']}\n")
     options = ["HostKeyAlias=machine", f"UserKnownHostsFile={known}", "GlobalKnownHostsFile=/dev/null"]
     options += ["StrictHostKeyChecking=yes", "IdentitiesOnly=yes", "UpdateHostKeys=no", "LogLevel=ERROR"]
+    # One that the sidecar cuts as it starts would otherwise hang for ever.
+    options.append("ServerAliveInterval=5")
     # The user's own settings for all hosts, a jump host perhaps, are not meant for these machines.
     command = ["ssh", "-F", "none", "-i", str(key), "-p", str(machine["port"])]
     command += [word for option in options for word in ("-o", option)]
