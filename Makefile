@@ -55,7 +55,7 @@ kubeconfig: setup ## write the stack's kubeconfig (0600) and print its path  [ST
 ssh: setup ## a shell on a machine, host key pinned  VM=vm-1 [STACK=] [ARGS='command']
 	@$(PY) -m ops ssh
 
-env: setup ## what to eval to run pulumi by hand: eval "$$(make -s env)"
+env: setup ## what to eval to run pulumi by hand: eval "$(make -s env)"
 	@$(PY) -m ops env
 
 tools: setup ## get every tool the lab needs: official release first, else built from registries

@@ -21,7 +21,7 @@ from types import FrameType
 from typing import IO, Any
 
 from ops import state
-from ops.errors import Interrupted, OpsError, missing_pulumi, reason
+from ops.errors import Interrupted, OpsError, missing_pulumi, reason, reasons
 from ops.workspace import EVENT_LOG, ROOT, Stack
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m|<\{%.*?%\}>")
@@ -36,6 +36,7 @@ NOISE = re.compile(
 )
 LOG = "events.jsonl"
 """The log of the last operation in the stack's folder."""
+PROGRAM = "the program"
 REFUSED_BY_PROTECTION = re.compile(r"(unable to replace|cannot be deleted\b).*?\bprotect", re.DOTALL)
 """What the engine says of a protected resource, with advice on changing the program: `deleteProtectedError` and the replacements of
 `step_generator.go` in Pulumi's sources."""
@@ -141,7 +142,7 @@ def plain(text: str) -> str:
 
 
 def failures(log: Path) -> list[Failed]:
-    """What the event log has on resources that failed, each with its last reason; the program itself goes by `the program`."""
+    """What the event log has on resources that failed, each with its last reason; the program itself goes by PROGRAM."""
     found: dict[str, str] = {}
     for event in events(log):
         if (said := event.get("policyEvent")) and said["enforcementLevel"] == "mandatory":
@@ -153,8 +154,9 @@ def failures(log: Path) -> list[Failed]:
             continue
         urn, text = diagnostic.get("urn", ""), plain(diagnostic["message"])
         if not SAYS_NOTHING.fullmatch(text.strip()):
-            why = PROTECTED if REFUSED_BY_PROTECTION.search(text) else reason(text)
-            found[state.name(urn) if urn and "pulumi:pulumi:Stack" not in urn else "the program"] = why
+            name = state.name(urn) if urn and "pulumi:pulumi:Stack" not in urn else PROGRAM
+            why = reasons(text) if name == PROGRAM else reason(text)
+            found[name] = PROTECTED if REFUSED_BY_PROTECTION.search(text) else why
     return [Failed(name, why) for name, why in found.items()]
 
 

@@ -28,9 +28,19 @@ def reason(text: str) -> str:
 
     It begins at the last line that is not indented: there both our own command lines and a Python traceback say what is wrong.
     """
+    return one_line(" ".join(_end(text)))
+
+
+def reasons(text: str) -> str:
+    """As `reason`, in the lines it was said in: where they are several things to put right."""
+    first, *rest = map(one_line, _end(text))
+    return "\n    ".join([first, *rest])
+
+
+def _end(text: str) -> list[str]:
     lines = text.rstrip().splitlines() or ["no reason given"]
     begin = max((i for i, line in enumerate(lines) if line[:1].strip()), default=0)
-    return one_line("\n".join(lines[begin:]).removeprefix("error: "))
+    return [lines[begin].removeprefix("error: "), *lines[begin + 1 :]]
 
 
 def one_line(text: str) -> str:

@@ -127,7 +127,7 @@ def test_a_program_that_fails_is_told_apart_from_its_resources(stack: Stack, wor
     world.put("up.events", events(said(traceback + error, "istio-vms-lab"), ending))
     world.put("up.code", "255")
     with pytest.raises(
-        OpsError, match=r"^the program: components\.settings\.SettingsError: 2 .*: - a: bad - b: worse$"
+        OpsError, match=r"^the program: components\.settings\.SettingsError: 2 .*:\n    - a: bad\n    - b: worse$"
     ):
         engine.operate(stack, "up")
 
