@@ -62,8 +62,8 @@ class K3sCluster(pulumi.ComponentResource):
         """Install k3s on all machines. Agents of a single server wait for it by themselves; several servers come one after another."""
         super().__init__("istio-vms:cluster:K3sCluster", name, None, opts)
         self._args = args
-        self._identity = self._begun_by(name) if self._several else None
-        made_by = self._identity or args["servers"][0].resource
+        self._identity = self._begun_by(name)
+        made_by = self._identity if self._several else args["servers"][0].resource
         first_node, joined = self._nodes(made_by)
         self.kubeconfig = pulumi.Output.secret(
             pulumi.Output.all(first_node.stdout, self._url()).apply(
@@ -74,7 +74,7 @@ class K3sCluster(pulumi.ComponentResource):
             f"{name}-kubernetes",
             kubeconfig=self.kubeconfig,
             # Ties the provider to the cluster: with a kubeconfig not yet known, everything in the cluster would show as replaced.
-            cluster_identifier=self._identity.stdout if self._identity else made_by.id,
+            cluster_identifier=self._identity.stdout if self._several else made_by.id,
             # A run that was killed may have left objects that the state does not know yet.
             upsert_existing_objects=True,
             opts=pulumi.ResourceOptions(parent=self),
@@ -100,14 +100,17 @@ class K3sCluster(pulumi.ComponentResource):
     def _begun_by(self, name: str) -> command.local.Command:
         """Remembers the machine that the cluster began with, for as long as there is the cluster.
 
-        It outlives every single server: with the provider tied to a machine, all objects would be made anew with that machine.
+        It outlives every single server of several: with the provider tied to a machine, all objects would be made anew with that machine. A
+        single server has it only to be known already once more of them are asked for: else that preview would have everything replaced.
         """
         return command.local.Command(
             f"{name}-identity",
             create=pulumi.Output.format("echo {}", self._args["servers"][0].resource.id),
             add_previous_output_in_env=False,
             opts=pulumi.ResourceOptions(
-                parent=self, ignore_changes=["create"], protect=True if self._args.get("protect") else None
+                parent=self,
+                ignore_changes=["create"] if self._several else None,
+                protect=True if self._args.get("protect") else None,
             ),
         )
 
@@ -147,7 +150,7 @@ class K3sCluster(pulumi.ComponentResource):
             containerd_template=args.get("containerd_template", ""),
             endpoint=args.get("endpoint") or "",
         )
-        founder = self._identity.stdout if self._identity else ""
+        founder = self._identity.stdout if self._several else ""
         script = pulumi.Output.all(
             address=machine.address,
             join=self._url() if role == "agent" else "",

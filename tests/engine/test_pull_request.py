@@ -112,6 +112,14 @@ def test_a_change_is_told(dev: Checkout, golden: Golden, change: str) -> None:
     assert not any(secret in comment for secret in ("hunter2", "PRIVATE", "TOKEN"))
 
 
+def test_a_cluster_that_grows_keeps_what_is_in_it(dev: Checkout) -> None:
+    comment = dev.comment(replaced("servers: {count: 1", "servers: {count: 3")(DEV))
+    assert "| create | `command:remote:Command` | `dev-server-3-k3s` |" in comment
+    assert re.findall(r"^\| (?:replace|delete) \| `(.+?)` \| `(.+?)`", comment, re.MULTILINE) == [
+        ("command:local:Command", "proof-calls")
+    ]
+
+
 def test_machines_and_servers_that_go_are_called_out(dev: Checkout, golden: Golden) -> None:
     fewer = replaced("agents: {count: 2", "agents: {count: 1")(replaced("        - {name: vm-2}\n", "")(DEV))
     comment = dev.comment(fewer)

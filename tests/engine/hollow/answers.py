@@ -26,6 +26,8 @@ HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ7x0hWv5S7cUV9yQpZ2j6mN3r8tB1oK
 
 
 def _local(self: LocalCommand, call: Call, script: str, inputs: Properties, environment: Mapping[str, str]) -> Finished:
+    if script.startswith("echo "):
+        return _ended(script.removeprefix("echo "))
     read = json.loads(inputs.get("stdin") or "{}")
     return _ended(json.dumps(_answer(script.removeprefix("python3 -m "), read)))
 
