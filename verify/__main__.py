@@ -9,6 +9,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,6 +19,7 @@ from components.ssh import SshError
 from ops import state
 from ops.errors import Interrupted, OpsError
 from ops.workspace import Stack, choose_stack
+from verify import draining
 from verify.checks import CHECKS, Check
 from verify.environment import Environment
 from verify.finding import Finding, Verdict, not_asked
@@ -82,9 +84,15 @@ def _parse() -> argparse.Namespace:
 
 def _verify(checks: Sequence[Check]) -> list[Result]:
     stack = Stack.find(choose_stack()[0])
-    outputs = state.outputs(stack.deployment())
+    deployment = stack.deployment()
+    outputs = state.outputs(deployment)
     if "vms" not in outputs:
         raise OpsError(f"stack {stack.name} is not up; `make up STACK={stack.name}` brings it up")
+    if seconds := draining.left(deployment, datetime.now(UTC)):
+        errors.print(
+            f"waiting {seconds:.0f} s: until then Envoy may cut connections that the last `make up` has outdated"
+        )
+        time.sleep(seconds)
     with Environment.of(stack.name, outputs) as env:
         return [_run(check, env) for check in checks]
 

@@ -155,9 +155,10 @@ def processes(name: str) -> set[int]:
     """The ids of every process of the machine."""
     ids: set[int] = set()
     for hierarchy in hierarchies():
-        for file in (hierarchy.mount / PARENT / name).rglob("cgroup.procs"):
+        # Of a machine that is ending, groups go while they are walked: `os.walk`, unlike `rglob`, goes on.
+        for folder, _, _ in os.walk(hierarchy.mount / PARENT / name):
             with contextlib.suppress(OSError):
-                ids |= {int(line) for line in file.read_text().split()}
+                ids |= {int(line) for line in Path(folder, "cgroup.procs").read_text().split()}
     return ids
 
 
@@ -186,9 +187,11 @@ def _set_cpus(group: Path, cpus: list[int]) -> None:
     files = [Path(folder) / "cpuset.cpus" for folder, _, _ in os.walk(group)]
     wanted = ",".join(map(str, cpus))
     for file in files:
-        file.write_text(f"{file.read_text().strip()},{wanted}".strip(","))
+        with contextlib.suppress(FileNotFoundError):  # a container that has ended meanwhile
+            file.write_text(f"{file.read_text().strip()},{wanted}".strip(","))
     for file in reversed(files):
-        file.write_text(wanted)
+        with contextlib.suppress(FileNotFoundError):
+            file.write_text(wanted)
 
 
 def _delegate(group: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import select
+import shutil
 import subprocess
 import threading
 import time
@@ -71,6 +72,29 @@ MOUNTINFO = """\
 29 25 0:25 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
 30 24 0:24 / /run/machine/root/sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,name=systemd
 """
+
+
+def test_processes_are_found_while_groups_come_and_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cgroups, "hierarchies", lambda: [cgroups.Hierarchy(tmp_path, 1, frozenset())])
+    machine = tmp_path / cgroups.PARENT / "vm-1"
+    machine.mkdir(parents=True)
+    (machine / "cgroup.procs").write_text("12\n13\n")
+    ended = threading.Event()
+
+    def containers() -> None:
+        while not ended.is_set():
+            pods = [machine / "kubepods" / f"pod{i}" / "container" for i in range(8)]
+            for pod in pods:
+                pod.mkdir(parents=True)
+            shutil.rmtree(machine / "kubepods")
+
+    kubelet = threading.Thread(target=containers)
+    kubelet.start()
+    try:
+        assert all(cgroups.processes("vm-1") == {12, 13} for _ in range(400))
+    finally:
+        ended.set()
+        kubelet.join()
 
 
 def test_version_1_hierarchies_are_found_with_their_controllers() -> None:
