@@ -84,11 +84,11 @@ def _parse() -> argparse.Namespace:
 
 def _verify(checks: Sequence[Check]) -> list[Result]:
     stack = Stack.find(choose_stack()[0])
-    deployment = stack.deployment()
-    outputs = state.outputs(deployment)
+    outputs = state.outputs(stack.deployment())
     if "vms" not in outputs:
         raise OpsError(f"stack {stack.name} is not up; `make up STACK={stack.name}` brings it up")
-    if seconds := draining.left(deployment, datetime.now(UTC)):
+    history = json.loads(stack.pulumi("stack", "history", "--stack", stack.name, "--json", "--page-size", "5"))
+    if seconds := draining.left(history, datetime.now(UTC)):
         errors.print(
             f"waiting {seconds:.0f} s: until then Envoy may cut connections that the last `make up` has outdated"
         )

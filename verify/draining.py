@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-
-from ops import state
+from typing import Any
 
 DRAIN = timedelta(seconds=50)
-"""Istio's sidecars close what came to a listener's former definition 45 s after it changed (`drainDuration` of the mesh's configuration),
+"""Sidecars close what came to a listener's former definition 45 s after it changed (`drainDuration` of Istio's mesh configuration),
 whatever is under way on it: a call may be lost then. The rest is for istiod to tell them."""
-_CONFIGURES = re.compile(r"kubernetes:(networking|security|telemetry)\.istio\.io/")
 
 
-def left(deployment: state.Deployment, now: datetime) -> float:
-    """Seconds until the last change of what configures sidecars is through; 0 when it is.
+def left(history: Sequence[Mapping[str, Any]], now: datetime) -> float:
+    """Seconds until the last change of the stack is through; 0 when it is, or when there was none.
+
+    What an operation has deleted is in no state any more, hence its history.
 
     Args:
-        deployment: the stack's state, whose `modified` is when a resource was last made or changed.
+        history: what `pulumi stack history --json` prints, its latest operations.
         now: the time, with its zone.
     """
     changed = [
-        datetime.fromisoformat(resource["modified"])
-        for resource in state.resources(deployment)
-        if _CONFIGURES.match(resource["type"]) and resource.get("modified")
+        datetime.fromisoformat(operation["endTime"])
+        for operation in history
+        if operation.get("endTime") and {*(operation.get("resourceChanges") or {"unknown": 1})} - {"same", "read"}
     ]
-    # An operator's clock may be behind the one that noted it.
     until = max((when + DRAIN - now for when in changed), default=timedelta(0))
+    # An operator's clock may be behind the one that noted it.
     return max(timedelta(0), min(DRAIN, until)).total_seconds()

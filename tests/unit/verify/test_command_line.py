@@ -104,7 +104,9 @@ def stack(monkeypatch: pytest.MonkeyPatch) -> list[Check]:
 
     monkeypatch.setattr(command_line, "CHECKS", checks)
     monkeypatch.setattr(command_line, "choose_stack", lambda: ("lab", "asked"))
-    monkeypatch.setattr(command_line.Stack, "find", lambda name: SimpleNamespace(name=name, deployment=dict))
+    monkeypatch.setattr(
+        command_line.Stack, "find", lambda name: SimpleNamespace(name=name, deployment=dict, pulumi=lambda *_: "[]")
+    )
     monkeypatch.setattr(command_line.state, "outputs", lambda deployment: {"vms": {}})
     monkeypatch.setattr(command_line.Environment, "of", lambda *_: Opened())
     monkeypatch.setattr(command_line.sys, "argv", ["verify"])

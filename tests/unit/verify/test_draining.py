@@ -8,33 +8,28 @@ import pytest
 from verify import draining
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
-POLICY = "kubernetes:security.istio.io/v1:PeerAuthentication"
 
 
-def deployment(*changed: tuple[str, float]) -> dict[str, Any]:
-    return {
-        "resources": [
-            {"type": kind, "urn": "x", "modified": (NOW - timedelta(seconds=ago)).isoformat().replace("+00:00", "Z")}
-            for kind, ago in changed
-        ]
-    }
+def operation(ago: float, **changes: int) -> dict[str, Any]:
+    """One as `pulumi stack history --json` has it."""
+    ended = (NOW - timedelta(seconds=ago)).isoformat().replace("+00:00", ".000Z")
+    return {"kind": "update", "endTime": ended, "result": "succeeded", "resourceChanges": changes}
 
 
 @pytest.mark.parametrize(
-    ("changed", "seconds"),
+    ("history", "seconds"),
     [
-        ((), 0),
-        (((POLICY, 20),), 30),
-        (((POLICY, 3600),), 0),
-        (((POLICY, 3600), ("kubernetes:networking.istio.io/v1:Gateway", 40)), 10),
-        ((("kubernetes:apps/v1:Deployment", 5), ("command:local:Command", 5)), 0),
-        (((POLICY, -3600),), 50),
+        ([], 0),
+        ([operation(20, same=80, update=1)], 30),
+        ([operation(20, same=80, delete=1)], 30),
+        ([operation(20, same=90)], 0),
+        ([operation(3600, create=90)], 0),
+        ([operation(20, same=90), operation(25, update=1)], 25),
+        ([operation(-3600, create=90)], 50),
+        ([operation(20)], 30),
+        ([{"kind": "update", "result": "in-progress"}], 0),
     ],
-    ids=["new", "just changed", "long ago", "the last counts", "no listener", "another clock"],
+    ids=["none", "updated", "deleted", "unchanged", "long ago", "changed before", "another clock", "unknown", "no end"],
 )
-def test_the_last_change_is_waited_for(changed: tuple[tuple[str, float], ...], seconds: float) -> None:
-    assert draining.left(deployment(*changed), NOW) == seconds
-
-
-def test_what_has_no_time_counts_as_old() -> None:
-    assert draining.left({"resources": [{"type": POLICY, "urn": "x"}]}, NOW) == 0
+def test_the_last_change_is_waited_for(history: list[dict[str, Any]], seconds: float) -> None:
+    assert draining.left(history, NOW) == seconds
