@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -117,6 +118,11 @@ class Session:
         channel.close()
         sender.join()
         return channel.exit_status, *output
+
+
+def python_script(program: Path) -> str:
+    """Bash for `Session.run` that has the machine's own Python run a program of ours, which is sent whole; stdin is the program's."""
+    return f"exec python3 -c {shlex.quote(program.read_text())}"
 
 
 def side_by_side(script: str, times: int) -> str:

@@ -155,9 +155,7 @@ install_file() {
   printf '%s' "$2" | cmp -s - "$1" && return 0
   (umask 077; printf '%s' "$2" >"$1.new"; mv "$1.new" "$1")
 }
-"""
 
-_FIRST_FILES = """\
 # see_version VERSION: before k3s is started with it.
 see_version() {
   local found
@@ -166,7 +164,9 @@ see_version() {
   say "cluster.version is $1, and cluster.binary is k3s ${found:-of no version}: they have to be changed together. k3s was left as it runs"
   exit 1
 }
+"""
 
+_FIRST_FILES = """\
 ln -sfn k3s /usr/local/bin/kubectl
 install_file /etc/rancher/k3s/token "$token"
 """

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 import socket
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from components.machines.driver import DriverError, MachineSpec, MachineState, P
 
 CHECK_SECONDS = 10
 GIVE_BACK_SECONDS = 300
-_ON_HOST = f"exec python3 -c {shlex.quote(Path(__file__).with_name('on_host.py').read_text())}"
+_ON_HOST = ssh.python_script(Path(__file__).with_name("on_host.py"))
 
 PROGRAMS = ("apt-get", "dpkg-query", "systemctl", "curl", "sha256sum", "flock", "awk", "userdel", "python3")
 """What is used on a host besides a shell; all of them are on any Debian or Ubuntu, curl and python3 perhaps not."""

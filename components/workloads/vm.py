@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -17,7 +16,7 @@ CONNECT_SECONDS = 10
 ACTION_SECONDS = 120
 
 Connect = Callable[..., AbstractContextManager[ssh.Session]]
-_PROGRAM = f"exec python3 -c {shlex.quote(Path(__file__).with_name('on_vm.py').read_text())}"
+_PROGRAM = ssh.python_script(Path(__file__).with_name("on_vm.py"))
 
 
 def _request(action: str, **fields: Any) -> bytes:

@@ -12,6 +12,15 @@ install_file() {
   (umask 077; printf '%s' "$2" >"$1.new"; mv "$1.new" "$1")
 }
 
+# see_version VERSION: before k3s is started with it.
+see_version() {
+  local found
+  found=$(/usr/local/bin/k3s --version | awk 'NR == 1 { print $3 }' || true)
+  [ "$found" != "$1" ] || return 0
+  say "cluster.version is $1, and cluster.binary is k3s ${found:-of no version}: they have to be changed together. k3s was left as it runs"
+  exit 1
+}
+
 # On a host that someone else made, what there is of k3s later is ours only if there was nothing before.
 if [ -e /var/lib/istio-vms/host.json ] && [ ! -e /var/lib/istio-vms/k3s ]; then
   found=
@@ -25,15 +34,6 @@ if [ -e /var/lib/istio-vms/host.json ] && [ ! -e /var/lib/istio-vms/k3s ]; then
   [ -e /run/containerd ] || echo /run/containerd >/var/lib/istio-vms/k3s
   touch /var/lib/istio-vms/k3s
 fi
-
-# see_version VERSION: before k3s is started with it.
-see_version() {
-  local found
-  found=$(/usr/local/bin/k3s --version | awk 'NR == 1 { print $3 }' || true)
-  [ "$found" != "$1" ] || return 0
-  say "cluster.version is $1, and cluster.binary is k3s ${found:-of no version}: they have to be changed together. k3s was left as it runs"
-  exit 1
-}
 
 ln -sfn k3s /usr/local/bin/kubectl
 install_file /etc/rancher/k3s/token "$token"
