@@ -8,7 +8,7 @@ override ARGS := $(value ARGS)
 SIDE_BY_SIDE := -n 2 --dist loadfile
 export STACK VM ARGS NAME FROM A B
 
-.PHONY: help up down preview policy new-stack diff-stacks status verify rejoin snapshot pr-comment kubeconfig ssh env tools doctor test lint types unit engine e2e bench setup
+.PHONY: help up down preview policy new-stack diff-stacks status verify rejoin snapshot pr-comment kubeconfig ssh env tools doctor test lint types unit engine e2e nightly bench setup
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-13s %s\n", $$1, $$2 }'
@@ -82,6 +82,9 @@ engine: setup ## the real Pulumi engine on a local back end, a real Kubernetes A
 test: lint types unit engine ## lint, types, unit and engine tests
 
 e2e: setup tools ## the lab environment up, asserted through Kubernetes and SSH, destroyed, nothing left
+	@$(PY) -m ops run -- $(PY) -m pytest tests/e2e -m 'not nightly' $(SIDE_BY_SIDE) $(ARGS)
+
+nightly: setup tools ## every e2e test, those that take long too
 	@$(PY) -m ops run -- $(PY) -m pytest tests/e2e $(SIDE_BY_SIDE) $(ARGS)
 
 bench: setup tools ## times of up, second up, preview and down on this machine  [ARGS='--runs 3']

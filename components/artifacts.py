@@ -52,7 +52,12 @@ class MachineArtifact:
     @property
     def name(self) -> str:
         """The file's own name, as checksum files list it."""
-        return (self.url or self.path or "").partition("?")[0].rpartition("/")[2]
+        return file_name(self.url or self.path or "")
+
+
+def file_name(place: str) -> str:
+    """The name of the file at a URL or a path."""
+    return place.partition("?")[0].rpartition("/")[2]
 
 
 def fetch_script(artifact: MachineArtifact, destination: str, *, mode: str = "0644", link: bool = False) -> str:

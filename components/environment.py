@@ -9,6 +9,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 
+from components import applications
 from components.artifacts import MachineArtifact, install_deb_script
 from components.cluster import kubeconfig
 from components.cluster.access import ClusterAccess
@@ -21,10 +22,11 @@ from components.mesh.control_plane import NAMESPACE, ControlPlane
 from components.mesh.egress_guard import EgressGuards
 from components.mesh.gateway import EastWestGateway, IngressGateway
 from components.mesh.policies import MeshPolicies
-from components.mesh.root_certificate import root_certificate
+from components.mesh.readings import mesh_config, root_certificate
+from components.mesh.reinjection import reinjection
 from components.mesh.telemetry import access_logs
 from components.mesh.traffic import TrafficRouting
-from components.samples.helloworld import SERVICE as HELLOWORLD
+from components.names import Key, formerly
 from components.samples.helloworld import Helloworld
 from components.samples.proof_of_traffic import Call, ProofOfTraffic
 from components.settings import (
@@ -41,6 +43,7 @@ from components.settings import (
     mib,
     node_names,
 )
+from components.workloads.applications import make_accounts, make_services
 from components.workloads.vm_member import VmMember
 from components.workloads.vm_workload import VmWorkload, VmWorkloadArgs
 
@@ -253,11 +256,15 @@ def mesh(settings: Settings, access: ClusterAccess) -> Mesh:
 
 @dataclass(frozen=True)
 class Workloads:
-    """The VM workloads, their members, and the namespaces they share with the samples."""
+    """The VM workloads, their members, and what they share with the samples: namespaces, Services and accounts."""
 
     settings: Settings
     machines: Machines
     namespaces: Mapping[str, pulumi.Output[str]]
+    services: Mapping[Key, kubernetes.core.v1.Service]
+    accounts: Mapping[Key, kubernetes.core.v1.ServiceAccount]
+    injected: pulumi.Resource
+    """Done when every pod of the mesh has a sidecar of its revision."""
     members: dict[str, VmMember] = field(default_factory=dict[str, VmMember])
 
     def addresses(self, guard: EgressGuardSettings) -> list[pulumi.Output[str]]:
@@ -285,25 +292,35 @@ class Workloads:
 
 def workloads(settings: Settings, machines: Machines, access: ClusterAccess, in_mesh: Mesh) -> Workloads:
     """WorkloadGroups, and the VMs that join them."""
-    made = Workloads(settings, machines, _namespaces(settings, access))
+    namespaces, services = _namespaces(settings, access, in_mesh), applications.services(settings)
+    in_it = {name: namespaces[name] for name in settings.namespaces()}
+    made = Workloads(
+        settings,
+        machines,
+        namespaces,
+        make_services(access, namespaces, services),
+        make_accounts(access, namespaces, applications.accounts(settings)),
+        reinjection("reinjection", access, in_mesh.control_plane, in_it),
+    )
     if not settings.workloads:
         return made
     certificate = root_certificate("root-certificate", access, in_mesh.control_plane)
-    # The samples make helloworld's Service; any other is made by the first workload that belongs to it.
-    services = {(settings.samples.namespace, HELLOWORLD)} if settings.samples.enabled else set[tuple[str, str]]()
+    config = mesh_config("mesh-config", access, in_mesh.control_plane)
     for workload in settings.workloads:
-        service = (workload.namespace, workload.service)
+        key, former = (workload.namespace, workload.service), f"{workload.namespace}-{workload.name}"
+        # A Service with pods is there once they are, and a VM need not wait for them.
+        service = [] if services[key]["pods"] else [made.services[key]]
         args: VmWorkloadArgs = {
             "cluster": access,
             "control_plane": in_mesh.control_plane,
             "namespace": made.namespaces[workload.namespace],
+            "namespace_name": workload.namespace,
             "workload": workload.name,
             "app": workload.service,
             "version": workload.version,
-            "make_service": service not in services,
             "service_account": workload.service_account,
+            "known_by": [made.accounts[workload.namespace, workload.service_account], *service],
             "network": workload.network,
-            "ports": {port.name: port.port for port in workload.ports},
             "probe": {
                 "path": workload.probe.path,
                 "port": workload.probe.port,
@@ -313,8 +330,8 @@ def workloads(settings: Settings, machines: Machines, access: ClusterAccess, in_
                 "failure_threshold": workload.probe.failure_threshold,
             },
         }
-        services.add(service)
-        group = VmWorkload(f"{workload.namespace}-{workload.name}", args)
+        opts = pulumi.ResourceOptions(aliases=[formerly(former)])
+        group = VmWorkload(f"{workload.namespace}/{workload.name}", args, opts)
         for vm in workload.vms:
             made.members[vm.name] = VmMember(
                 vm.name,
@@ -325,14 +342,13 @@ def workloads(settings: Settings, machines: Machines, access: ClusterAccess, in_
                     "control_plane": in_mesh.control_plane,
                     "gateway": in_mesh.east_west,
                     "root_certificate": certificate,
+                    "mesh_config": config,
                     "package_script": install_deb_script(
                         machine_artifact(settings, settings.mesh.sidecar_package),
                         SIDECAR_PACKAGE,
                         existing=settings.machines.driver is DriverName.EXISTING,
                     ),
                     "cluster_name": settings.mesh.cluster_name,
-                    "mesh_id": settings.mesh.mesh_id,
-                    "trust_domain": settings.mesh.trust_domain,
                     "token_seconds": workload.token_seconds,
                     "certificate_seconds": workload.certificate_seconds,
                     "pod_routes": workload.network == settings.mesh.network,
@@ -347,15 +363,19 @@ def _namespace_labels(settings: Settings) -> dict[str, dict[str, str]]:
     return labels | ({settings.outside_namespace: {}} if settings.outside_namespace else {})
 
 
-def _namespaces(settings: Settings, access: ClusterAccess) -> dict[str, pulumi.Output[str]]:
-    """Made as their labels say."""
+def _namespaces(settings: Settings, access: ClusterAccess, in_mesh: Mesh) -> dict[str, pulumi.Output[str]]:
+    """Made as their labels say, which name a revision only once its istiod serves: until then a pod would come up without a sidecar."""
     labels = _namespace_labels(settings)
     made: dict[str, pulumi.Output[str]] = {}
     for name in labels:
         namespace = kubernetes.core.v1.Namespace(
             f"namespace-{name}",
             metadata={"name": name, "labels": labels[name]},
-            opts=pulumi.ResourceOptions(provider=access.provider, deleted_with=access.made_by),
+            opts=pulumi.ResourceOptions(
+                provider=access.provider,
+                depends_on=[in_mesh.control_plane.istiod],
+                deleted_with=access.made_by,
+            ),
         )
         made[name] = namespace.metadata.apply(lambda metadata: str(metadata.name))
     return made
@@ -405,15 +425,13 @@ def policies(settings: Settings, access: ClusterAccess, in_mesh: Mesh, made: Wor
 
 def _traffic(wanted: TrafficSettings, access: ClusterAccess, in_mesh: Mesh, made: Workloads) -> TrafficRouting:
     return TrafficRouting(
-        f"traffic-{wanted.namespace}-{wanted.service}",
+        f"traffic/{wanted.namespace}/{wanted.service}",
         {
             "cluster": access,
             "control_plane": in_mesh.control_plane,
             "namespace": made.namespaces[wanted.namespace],
             "namespace_name": wanted.namespace,
             "service": wanted.service,
-            "app": wanted.app,
-            "port": (wanted.port.name, wanted.port.port) if wanted.port else None,
             "versions": wanted.versions,
             "routes": [{"headers": route.headers, "shares": route.shares} for route in wanted.routes],
             "retries": (
@@ -430,6 +448,7 @@ def _traffic(wanted: TrafficSettings, access: ClusterAccess, in_mesh: Mesh, made
                 for version, outliers in wanted.outliers.items()
             },
         },
+        pulumi.ResourceOptions(aliases=[formerly(f"traffic-{wanted.namespace}-{wanted.service}")]),
     )
 
 
@@ -437,17 +456,17 @@ def proof(
     settings: Settings, access: ClusterAccess, in_mesh: Mesh, made: Workloads, applied: list[pulumi.Resource]
 ) -> pulumi.Output[str] | None:
     """Samples, and calls between them and every VM once the policies are applied; None where the stack has no samples or no VMs."""
-    guarded, outside = settings.guarded_namespace, settings.outside_namespace
-    if guarded is None or outside is None:
+    namespaces = applications.sample_namespaces(settings)
+    if namespaces is None:
         return None
     samples = Helloworld(
         "helloworld",
         {
             "cluster": access,
             "control_plane": in_mesh.control_plane,
-            "namespace": made.namespaces[settings.samples.namespace],
-            "guarded_namespace": made.namespaces[guarded],
-            "outside_namespace": made.namespaces[outside],
+            "sample_namespaces": namespaces,
+            "namespaces": made.namespaces,
+            "accounts": made.accounts,
             "images": {str(version): image for version, image in settings.samples.helloworld_images.items()},
             "client_image": settings.samples.client_image,
         },
@@ -472,5 +491,5 @@ def proof(
             "namespace": settings.samples.namespace,
             "calls": calls,
         },
-        pulumi.ResourceOptions(depends_on=applied),
+        pulumi.ResourceOptions(depends_on=[*applied, *made.services.values(), made.injected]),
     ).evidence

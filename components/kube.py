@@ -6,12 +6,15 @@ takes a second to import and has no types: it is imported when first needed, her
 
 from __future__ import annotations
 
+import base64
 import importlib
 import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import cache
+from typing import Any, Protocol, cast
 
 import yaml
 
@@ -23,6 +26,9 @@ CONNECTIONS = 32
 """How many are kept for threads that ask at once; urllib3 warns on stderr of each one more."""
 POLL_SECONDS = 0.5
 MESSAGE_CHARACTERS = 200
+
+_CONTENTS = ("certificate-authority-data", "client-certificate-data", "client-key-data")
+"""What in a kubeconfig is a file's content, in base64; without `-data` it is the file's path."""
 
 ApiObject = Mapping[str, Any]
 """An object of the Kubernetes API, as its JSON."""
@@ -64,6 +70,10 @@ class Cluster(Protocol):
         """Put an object in the place of the one at the path; what the cluster made of it."""
         ...
 
+    def patch(self, path: str, body: ApiObject) -> ApiObject:
+        """Merge some fields into the object at the path (RFC 7386); what the cluster made of it."""
+        ...
+
     def delete(self, path: str) -> bool:
         """Delete the object at the path; whether there was one."""
         ...
@@ -77,6 +87,34 @@ class Cluster(Protocol):
         ...
 
 
+def _without_files(kubeconfig: Any) -> Any:
+    """The kubeconfig with its keys and certificates in memory, where the system can have files there.
+
+    The client writes them into temporary files, which stay when its process is killed.
+    """
+    if isinstance(kubeconfig, list):
+        return [_without_files(entry) for entry in cast("list[Any]", kubeconfig)]
+    if not isinstance(kubeconfig, dict) or not hasattr(os, "memfd_create"):
+        return cast("Any", kubeconfig)
+    found = {key: _without_files(value) for key, value in cast("dict[Any, Any]", kubeconfig).items()}
+    for key in [key for key in _CONTENTS if isinstance(found.get(key), str)]:
+        found[key.removesuffix("-data")] = _memory_file(found.pop(key))
+    return found
+
+
+@cache
+def _memory_file(data: str) -> str:
+    """The path of a file that is there for as long as this process."""
+    try:
+        content = base64.b64decode(data, validate=True)
+    except ValueError:
+        raise TypeError("no base64") from None
+    descriptor = os.memfd_create("kubeconfig")
+    with os.fdopen(os.dup(descriptor), "wb") as file:
+        file.write(content)
+    return f"/proc/self/fd/{descriptor}"
+
+
 class ApiCluster:
     """A cluster that a kubeconfig leads to. Several threads may ask it at once."""
 
@@ -88,7 +126,7 @@ class ApiCluster:
         """
         config: Any = importlib.import_module("kubernetes.config")
         try:
-            self._api: Any = config.new_client_from_config_dict(yaml.safe_load(kubeconfig))
+            self._api: Any = config.new_client_from_config_dict(_without_files(yaml.safe_load(kubeconfig)))
         except (config.ConfigException, yaml.YAMLError, AttributeError, TypeError) as error:
             # The error's own text may quote the kubeconfig.
             raise KubeError(
@@ -119,6 +157,25 @@ class ApiCluster:
         made = self._ask("PUT", path, body=body)
         if made is None:
             raise KubeError(f"PUT {path}: not found; there is no such object")
+        return made
+
+    def patch(self, path: str, body: ApiObject) -> ApiObject:
+        """See `Cluster.patch`."""
+        return self._patch(path, body, "application/merge-patch+json")
+
+    def apply(self, path: str, body: ApiObject, manager: str) -> ApiObject:
+        """Server-side apply in a field manager's name, which takes what others own of these fields; what the cluster made of it."""
+        query = [("fieldManager", manager), ("force", "true")]
+        return self._patch(path, json.dumps(body), "application/apply-patch+yaml", query)
+
+    def edit(self, path: str, operations: Sequence[Mapping[str, Any]]) -> ApiObject:
+        """Change an object by a JSON Patch, see RFC 6902; what the cluster made of it."""
+        return self._patch(path, list(operations), "application/json-patch+json")
+
+    def _patch(self, path: str, body: Any, content: str, query: Sequence[tuple[str, str]] = ()) -> ApiObject:
+        made = self._ask("PATCH", path, query, body, content)
+        if made is None:
+            raise KubeError(f"PATCH {path}: not found; the namespace, the object or its kind does not exist")
         return made
 
     def delete(self, path: str) -> bool:
@@ -160,19 +217,29 @@ class ApiCluster:
         return content.decode(errors="replace")
 
     def _ask(
-        self, method: str, path: str, query: Sequence[tuple[str, str]] = (), body: ApiObject | None = None
+        self,
+        method: str,
+        path: str,
+        query: Sequence[tuple[str, str]] = (),
+        body: Any = None,
+        content: str = "application/json",
     ) -> dict[str, Any] | None:
         """The JSON document of an answer, or None for 404."""
-        content = self._send(method, path, query, body)
+        answer = self._send(method, path, query, body, content)
         try:
-            return None if content is None else json.loads(content or b"{}")
+            return None if answer is None else json.loads(answer or b"{}")
         except ValueError:
             raise Unreachable(
                 f"{method} {path}: the answer is not JSON; is the kubeconfig's server a Kubernetes API?"
             ) from None
 
     def _send(
-        self, method: str, path: str, query: Sequence[tuple[str, str]] = (), body: ApiObject | None = None
+        self,
+        method: str,
+        path: str,
+        query: Sequence[tuple[str, str]] = (),
+        body: Any = None,
+        content_type: str = "application/json",
     ) -> bytes | None:
         """The body of an answer, or None for 404."""
         errors: Any = importlib.import_module("urllib3.exceptions")
@@ -180,7 +247,7 @@ class ApiCluster:
         host: str = self._api.configuration.host
         request = self._api.param_serialize(
             method, path, query_params=list(query), body=body, auth_settings=["BearerToken"],
-            header_params={"Accept": "application/json, */*", "Content-Type": "application/json"},
+            header_params={"Accept": "application/json, */*", "Content-Type": content_type},
         )  # fmt: skip
         try:
             response = self._api.call_api(*request, _request_timeout=(CONNECT_SECONDS, READ_SECONDS))
@@ -204,6 +271,12 @@ def _message(content: bytes) -> str:
         return json.loads(content)["message"]
     except (ValueError, TypeError, KeyError):
         return " ".join(content.decode(errors="replace").split())[:MESSAGE_CHARACTERS]
+
+
+def is_ready(item: ApiObject) -> bool:
+    """Whether a node or a pod is."""
+    conditions = item.get("status", {}).get("conditions", [])
+    return any(one["type"] == "Ready" and one.get("status") == "True" for one in conditions)
 
 
 def wait(

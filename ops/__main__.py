@@ -8,7 +8,9 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,69 +18,120 @@ from rich.console import Console
 from rich.markup import escape
 
 from components.command_line import Failure
+from components.settings import DriverName
 from ops import diff_stacks as differences
-from ops import engine, gateways, machines, members, policies, protection, state, summary, timeline, workspace
+from ops import (
+    engine,
+    lock,
+    machines,
+    members,
+    policies,
+    protection,
+    readings,
+    state,
+    summary,
+    timeline,
+    versions,
+    workspace,
+)
 from ops import new_stack as stacks
-from ops.errors import Interrupted, OpsError
-from ops.files import secret_file
-from ops.heal import heal
-from ops.live import Live, look
-from ops.repair import Repaired, remember, repair, sweep
+from ops.errors import Interrupted, OperationFailed, OpsError
+from ops.event_log import EventLog
+from ops.files import lent_file, secret_file
+from ops.finding import count
+from ops.finish import finish
+from ops.heal import Healed, heal
+from ops.proof import RESOURCE as PROOF
+from ops.repair import Repaired, clear_up, remember, repair, repair_cluster, sweep
 from ops.status import view
-from ops.status.look import look as look_at_everything
+from ops.status.look import look
 from ops.workspace import Stack
 
-console = Console(soft_wrap=True)
+console = Console(soft_wrap=True, emoji=False)
 
 
 def up() -> int:
     """Bring the stack up, prove it, print the summary."""
     name = _choose(tell=True)
+    file = workspace.read_stack_file(name)
+    # The lab's files are made by its tools; no mistake is worth waiting for these.
+    file.check(files=file.driver != DriverName.NSPAWN)
     workspace.get_tools(name, machines=True)
+    file.check(files=True)
     started, clock = datetime.now(UTC), time.monotonic()
-    stack = Stack.open(name)
+    with _alone(name, "up"):
+        return _up(Stack.open(name), started, clock)
+
+
+def _up(stack: Stack, started: datetime, clock: float) -> int:
+    versions.refuse_step(stack)
     repaired = repair(stack)
     remember(stack)
     policies.before_up(stack)
-    deployment, live = _apply(stack, repaired)
-    if not repaired.gateways_compared and (moved := gateways.moved(deployment)):
-        deployment, live = _apply(stack, Repaired(replace=moved))
-    summary.show(stack.name, state.outputs(deployment), live, console)
+    deployment, healed = _apply(stack, repaired)
+    if not repaired.compared:
+        late = repair_cluster(stack, deployment, Repaired())
+        if late.replace or late.again:
+            deployment, again = _apply(stack, late)
+            healed = replace(again, at=again.at or healed.at)
+    clear_up(stack, deployment, repaired)
+    ended = finish(stack, deployment, healed, started)
+    summary.show(state.outputs(deployment), ended.status, ended.proof, ended.findings, console)
     chain = timeline.longest_chain(state.resources(deployment), started)
     summary.show_chain(chain, time.monotonic() - clock, console)
-    if not live.healthy:
-        raise OpsError(f"not everything is healthy, see above; `make up STACK={stack.name}` again repairs what it can")
+    if ended.findings:
+        raise OpsError(f"not all is well with stack {stack.name}: {count(ended.findings)}, see above")
     return 0
 
 
-def _apply(stack: Stack, repaired: Repaired) -> tuple[state.Deployment, Live]:
-    """Make the world what the program says, and heal what is not well nevertheless: the state and the cluster afterwards."""
-    replace = [word for urn in repaired.replace for word in ("--replace", urn)]
+def _apply(stack: Stack, repaired: Repaired) -> tuple[state.Deployment, Healed]:
+    """Make the world what the program says, and heal what is not well nevertheless: the state afterwards, and what healing came to."""
+    again = [word for urn in repaired.replace for word in ("--replace", urn)]
     after = f"`make up STACK={stack.name}` goes on from here, `make down STACK={stack.name}` takes all of it down"
-    words = ["--yes", "--skip-preview", "--suppress-outputs", *policies.flags(stack), *replace]
-    engine.operate(stack, "up", *words, after=after)
+    words = ["--yes", "--skip-preview", "--suppress-outputs", *policies.flags(stack)]
+    try:
+        engine.operate(stack, "up", *words, *again, after=after)
+    except OperationFailed as error:
+        # Calls go unanswered as well where somebody has harmed a member that the change has nothing to do with.
+        if list(error.failed) != [PROOF] or not _heals(stack, repaired.suspects):
+            raise
+        engine.operate(stack, "up", *words, after=after)
     deployment = stack.deployment()
-    live = look(state.outputs(deployment))
-    if repaired.started or repaired.moved or not live.healthy:
-        live = heal(stack, deployment, live, {*repaired.started, *repaired.moved})
-    return deployment, live
+    return deployment, heal(stack, deployment, repaired.suspects)
+
+
+def _heals(stack: Stack, suspects: Collection[str]) -> bool:
+    """Whether something was not well that has been put right."""
+    deployment = stack.deployment()
+    if "vms" not in state.outputs(deployment):
+        return False
+    healed = heal(stack, deployment, suspects)
+    return bool(healed.at) and not healed.failed and not healed.in_vain
 
 
 def down() -> int:
     """Remove everything of the stack, its state included."""
     name = _choose(tell=True)
     stack = Stack(name, workspace.environment())
+    if not stack.folder.exists() and not stack.exists():
+        console.print(f"stack {name} is not up; there is nothing to take down", highlight=False)
+        return 0
+    with _alone(name, "down"):
+        return _down(stack)
+
+
+def _down(stack: Stack) -> int:
+    name = stack.name
     if stack.exists():
         stack = Stack.find(name)
         protection.refuse_to_destroy(stack, stack.deployment())
         repair(stack, to_destroy=True)
         after = f"`make down STACK={name}` goes on from here"
-        engine.operate(stack, "destroy", "--yes", "--skip-preview", "--suppress-outputs", after=after)
+        # By the state alone: the settings may be in need of repair.
+        words = ("--yes", "--skip-preview", "--suppress-outputs", "--skip-config-validation")
+        engine.operate(stack, "destroy", *words, after=after)
         sweep(stack)
         stack.pulumi("stack", "rm", name, "--yes", "--preserve-config")
-    elif not stack.folder.exists():
-        console.print(f"stack {name} is not up; there is nothing to take down", highlight=False)
-        return 0
     workspace.forget(stack)
     console.print(f"stack {name} is gone; the tool cache stays", highlight=False)
     return 0
@@ -87,16 +140,20 @@ def down() -> int:
 def preview() -> int:
     """Show what `up` would change."""
     name = _choose(tell=True)
+    workspace.read_stack_file(name).check()
     workspace.get_tools(name, machines=False)
     stack = Stack.open(name)
-    engine.operate(stack, "preview", *policies.flags(stack))
-    policies.after_preview(stack)
+    versions.refuse_step(stack)
+    with EventLog() as log:
+        engine.operate(stack, "preview", *policies.flags(stack), log=log)
+        policies.after_preview(stack, log)
     return 0
 
 
 def policy() -> int:
     """Judge what `up` would make of the stack by its policies."""
     name = _choose(tell=True)
+    workspace.read_stack_file(name).check()
     workspace.get_tools(name, machines=False)
     stack = Stack.open(name)
     policies.tell(stack, policies.judged_preview(stack))
@@ -107,7 +164,7 @@ def status() -> int:
     """Show the environment as it is now; 0 when all is well."""
     arguments = _arguments("status", json="print JSON instead of tables")
     stack, deployment, _ = _stack_with("vms")
-    found = look_at_everything(stack, deployment)
+    found = look(stack, deployment)
     if arguments.json:
         print(view.as_json(found))
     else:
@@ -122,9 +179,10 @@ def rejoin() -> int:
     document = members.recorded(deployment).get(name)
     if document is None:
         raise OpsError(f"{name} has not joined yet; `make up STACK={stack.name}` lets it")
-    machines.see_that_it_runs(stack, deployment, name)
-    console.print(f"{name} joins the mesh again", highlight=False)
-    joined = members.join(stack, name, document)
+    with _alone(stack.name, "rejoin"):
+        machines.see_that_it_runs(stack, deployment, name)
+        console.print(f"{name} joins the mesh again", highlight=False)
+        joined = members.join(stack, name, readings.renewed(deployment, document))
     entry = f"{joined['namespace']}/{joined['workload_entry']}"
     console.print(f"{name} is a healthy member of the mesh: WorkloadEntry {entry}", highlight=False)
     return 0
@@ -137,9 +195,11 @@ def snapshot() -> int:
     if not documents:
         raise OpsError(f"the machines of stack {stack.name} were not made here, so no snapshot can be taken of them")
     names = [_named(stack, documents)] if os.environ.get("VM") else list(documents)
-    for name in names:
-        taken = machines.snapshot(stack, documents[name])
-        console.print(f"{taken['snapshot']}; back to it, once {name} is stopped: {taken['restore']}", highlight=False)
+    with _alone(stack.name, "snapshot"):
+        for name in names:
+            taken = machines.snapshot(stack, documents[name])
+            back = f"back to it, once {name} is stopped: {taken['restore']}"
+            console.print(f"{taken['snapshot']}; {back}", highlight=False)
     console.print(
         f"`make up STACK={stack.name}` next: it waits until all is well, and follows new addresses", highlight=False
     )
@@ -156,18 +216,21 @@ def kubeconfig() -> int:
 def ssh() -> int:
     """Open a shell on a machine, or run one command there."""
     stack, _, outputs = _stack_with("machines")
-    machine = outputs["machines"][_named(stack, outputs["machines"])]
-    key = secret_file(stack.folder / "id_ed25519", outputs["sshPrivateKey"])
-    known = secret_file(stack.folder / "known_hosts", f"machine {machine['hostKey']}\n")
-    options = ["HostKeyAlias=machine", f"UserKnownHostsFile={known}", "GlobalKnownHostsFile=/dev/null"]
+    name = _named(stack, outputs["machines"])
+    machine = outputs["machines"][name]
+    # All machines, each by its own name: several shells may be opened at once.
+    keys = "".join(f"{one} {known['hostKey']}\n" for one, known in outputs["machines"].items())
+    known = secret_file(stack.folder / "known_hosts", keys)
+    options = [f"HostKeyAlias={name}", f"UserKnownHostsFile={known}", "GlobalKnownHostsFile=/dev/null"]
     options += ["StrictHostKeyChecking=yes", "IdentitiesOnly=yes", "UpdateHostKeys=no", "LogLevel=ERROR"]
     # One that the sidecar cuts as it starts would otherwise hang for ever.
     options.append("ServerAliveInterval=5")
     # The user's own settings for all hosts, a jump host perhaps, are not meant for these machines.
-    command = ["ssh", "-F", "none", "-i", str(key), "-p", str(machine["port"])]
+    command = ["ssh", "-F", "none", "-p", str(machine["port"])]
     command += [word for option in options for word in ("-o", option)]
-    command.append(f"{machine['user']}@{machine['address']}")
-    return subprocess.run([*command, *filter(None, [os.environ.get("ARGS")])], check=False).returncode
+    words = [f"{machine['user']}@{machine['address']}", *filter(None, [os.environ.get("ARGS")])]
+    with lent_file(stack.folder, "id_ed25519", outputs["sshPrivateKey"]) as key:
+        return subprocess.run([*command, "-i", str(key), *words], check=False).returncode
 
 
 def env() -> int:
@@ -186,6 +249,11 @@ def _choose(*, tell: bool) -> str:
         plugins = "Pulumi's own" if workspace.official_plugins() else "the lab's stand-ins"
         console.print(f"stack {name} ({why}); providers: {plugins}", highlight=False)
     return name
+
+
+def _alone(stack: str, verb: str) -> AbstractContextManager[None]:
+    """No other command changes the stack meanwhile."""
+    return lock.alone(workspace.folder_of(stack), stack, verb)
 
 
 def _stack_with(needed: str) -> tuple[Stack, state.Deployment, dict[str, Any]]:
@@ -255,7 +323,7 @@ def main() -> int:
         except KeyboardInterrupt:
             raise Interrupted("interrupted; the same command goes on from here") from None
     except (OpsError, Failure) as error:
-        errors = Console(stderr=True, soft_wrap=True)
+        errors = Console(stderr=True, soft_wrap=True, emoji=False)
         errors.print(f"[red]error:[/] {escape(str(error))}", highlight=False)
         return error.code if isinstance(error, OpsError) else 1
 

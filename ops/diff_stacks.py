@@ -15,7 +15,7 @@ from rich.text import Text
 from components.settings import SettingsError, parse
 from ops import workspace
 from ops.errors import OpsError
-from ops.new_stack import tables
+from ops.stack_file import StackFileError
 from pull_request.changes import MASKED, safe
 
 ABSENT: Final = object()
@@ -59,7 +59,10 @@ def compare(a: str, b: str) -> list[Difference]:
 
 def _applied(stack: str) -> dict[str, Any]:
     """The settings as they are applied, with what Pulumi has encrypted masked."""
-    raw = {key: json.dumps(_masked(value)) for key, value in tables(stack).items()}
+    file = workspace.read_stack_file(stack)
+    if file.problems:
+        raise StackFileError(stack, file.problems)
+    raw = {key: json.dumps(_masked(value)) for key, value in file.tables.items()}
     try:
         return parse(stack, raw, secret=set(raw)).as_documents()
     except SettingsError as error:

@@ -1,41 +1,41 @@
 """Runs an operation of Pulumi's engine for people to watch: its output as it comes, and at the end one line for each thing that failed.
 
-The engine prints diagnostics of several pages; what failed and why is taken from its event log instead (`--event-log`, which it has
-for its own Automation API), one JSON object a line: `sdk/go/common/apitype/events.go` in Pulumi's sources.
+The engine prints diagnostics of several pages; what failed and why is taken from its event log instead.
 """
 
 from __future__ import annotations
 
 import codecs
-import json
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Generator, Iterator
+from collections import deque
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from ops import state
-from ops.errors import Interrupted, OpsError, missing_pulumi, reason, reasons
-from ops.workspace import EVENT_LOG, ROOT, Stack
+from ops import lock, state
+from ops.errors import Interrupted, OperationFailed, missing_pulumi, reason, reasons
+from ops.event_log import ENV, EventLog
+from ops.workspace import ROOT, Stack
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m|<\{%.*?%\}>")
 SAYS_NOTHING = re.compile(
     r"(update|preview|destroy|refresh) failed|an unhandled error occurred: program exited with .*"
 )
 """What the engine says besides the reason."""
-# The first is said again with every plugin that starts, where we say it once; the rest advises what `make down` does next.
+# The first is said again with every plugin that starts, where we say it once; the next advises what `make down` does next, the last is told
+# in our words.
 NOISE = re.compile(
     r"warning: using pulumi-resource-[\w-]+ from \$PATH at "
     r"|^The resources in the stack have been deleted, but |^If you want to remove the stack completely, "
+    r"|^error: the stack is currently locked by |^\s+\S*/locks/\S+: created by "
 )
-LOG = "events.jsonl"
-"""The log of the last operation in the stack's folder."""
+LAST_LINES = 20
 PROGRAM = "the program"
 REFUSED_BY_PROTECTION = re.compile(r"(unable to replace|cannot be deleted\b).*?\bprotect", re.DOTALL)
 """What the engine says of a protected resource, with advice on changing the program: `deleteProtectedError` and the replacements of
@@ -57,7 +57,7 @@ class Failed:
     reason: str
 
 
-def operate(stack: Stack, verb: str, *arguments: str, after: str = "") -> None:
+def operate(stack: Stack, verb: str, *arguments: str, after: str = "", log: EventLog | None = None) -> None:
     """Run `pulumi <verb>` on the stack.
 
     Ctrl-C and a request to end are passed on once each: at the first the engine ends what is under way, at the second itself.
@@ -67,40 +67,50 @@ def operate(stack: Stack, verb: str, *arguments: str, after: str = "") -> None:
         verb: `up`, `destroy` or `preview`.
         arguments: further words of the command line.
         after: what to do after a failure or an interruption.
+        log: gets the engine's events, for who wants to read them afterwards.
 
     Raises:
-        OpsError: it failed; the message has a line for each resource that did.
+        OperationFailed: it failed; the message has a line for each resource that did.
         Interrupted: it was asked to end.
     """
-    log = stack.folder / LOG
-    log.unlink(missing_ok=True)
+    if log is None:
+        with EventLog() as own:
+            return operate(stack, verb, *arguments, after=after, log=own)
     colour = "always" if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else "never"
-    words = [*stack.on_stack(verb, *arguments), "--non-interactive", "--color", colour, "--event-log", str(log)]
-    code, asked = _run(["pulumi", *words], {**stack.env, **EVENT_LOG})
+    words = [*stack.on_stack(verb, *arguments), "--non-interactive", "--color", colour, *log.words]
+    code, asked, said = _run(stack, ["pulumi", *words], log)
     if asked:
         raise Interrupted(f"interrupted; {after}" if after else "interrupted")
     if code:
-        raise OpsError(_message(verb, code, failures(log), after))
+        failed = failures(log.events())
+        why = _message(verb, code, failed, after)
+        raise lock.held(stack.name, said) or OperationFailed(why, [one.name for one in failed])
+    return None
 
 
-def _run(command: list[str], env: dict[str, str]) -> tuple[int, bool]:
-    """The exit code, and whether we were asked to end. A process group of its own keeps the terminal from interrupting it as well."""
+def _run(stack: Stack, command: Sequence[str], log: EventLog) -> tuple[int, bool, str]:
+    """The exit code, whether we were asked to end, and what was said last.
+
+    A process group of its own keeps the terminal from interrupting it as well.
+    """
     try:
         child = subprocess.Popen(
             command,
             cwd=ROOT,
-            env=env,
+            env={**stack.env, **ENV},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             process_group=0,
+            pass_fds=log.inherited,
+            umask=stack.umask,
         )
     except FileNotFoundError:
         raise missing_pulumi() from None
     with child, _passing_on_signals(child) as asked:
         assert child.stdout
-        _show(child.stdout, sys.stdout)
-        return child.wait(), bool(asked)
+        said = _show(child.stdout, sys.stdout)
+        return child.wait(), bool(asked), said
 
 
 @contextmanager
@@ -120,8 +130,9 @@ def _passing_on_signals(child: subprocess.Popen[bytes]) -> Generator[list[int]]:
             signal.signal(number, handler)
 
 
-def _show(pipe: IO[bytes], out: IO[str]) -> None:
-    """Print whole lines as they come, but for noise; and at once the engine's sign of life, a line of dots that grows."""
+def _show(pipe: IO[bytes], out: IO[str]) -> str:
+    """Print whole lines as they come, but for noise; and at once the engine's sign of life, a line of dots that grows. The last lines."""
+    last: deque[str] = deque(maxlen=LAST_LINES)
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     line, shown = "", 0
     while data := os.read(pipe.fileno(), 65536):
@@ -132,8 +143,10 @@ def _show(pipe: IO[bytes], out: IO[str]) -> None:
                 out.write(line[shown:])
                 shown = len(line)
             if text.endswith("\n"):
+                last.append(text)
                 line, shown = "", 0
         out.flush()
+    return "".join(last)
 
 
 def plain(text: str) -> str:
@@ -141,10 +154,10 @@ def plain(text: str) -> str:
     return _COLOURS.sub("", text)
 
 
-def failures(log: Path) -> list[Failed]:
-    """What the event log has on resources that failed, each with its last reason; the program itself goes by PROGRAM."""
+def failures(events: Iterable[Mapping[str, Any]]) -> list[Failed]:
+    """What the engine's events have on resources that failed, each with its last reason; the program itself goes by PROGRAM."""
     found: dict[str, str] = {}
-    for event in events(log):
+    for event in events:
         if (said := event.get("policyEvent")) and said["enforcementLevel"] == "mandatory":
             name = state.name(said.get("resourceUrn", "")) or "the stack"
             found[f"policy {said['policyName']}: {name}"] = reason(plain(said["message"]))
@@ -158,15 +171,6 @@ def failures(log: Path) -> list[Failed]:
             why = reasons(text) if name == PROGRAM else reason(text)
             found[name] = PROTECTED if REFUSED_BY_PROTECTION.search(text) else why
     return [Failed(name, why) for name, why in found.items()]
-
-
-def events(log: Path) -> Iterator[dict[str, Any]]:
-    """What the engine has logged."""
-    for line in log.read_text(errors="replace").splitlines() if log.exists() else []:
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            return  # The engine was killed while it wrote this, its last line.
 
 
 def _message(verb: str, code: int, failed: list[Failed], after: str) -> str:

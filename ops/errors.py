@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 REASON_CHARACTERS = 300
 
 
@@ -16,6 +18,24 @@ class Interrupted(OpsError):
     """A person asked for the end."""
 
     code = 130
+
+
+class OperationFailed(OpsError):
+    """Pulumi's engine ran and failed."""
+
+    def __init__(self, message: str, failed: Collection[str]) -> None:
+        """`failed` are the names of the resources that did, in the program."""
+        super().__init__(message)
+        self.failed = failed
+
+
+class ModuleError(OpsError):
+    """One of our own command lines failed."""
+
+    def __init__(self, said: str) -> None:
+        """The message is the end of what it said as one line; `lines` has that end as it was said."""
+        super().__init__(reason(said))
+        self.lines = _end(said)
 
 
 def missing_pulumi() -> OpsError:

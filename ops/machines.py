@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ops import state
+from ops import state, workspace
 from ops.errors import OpsError
-from ops.workspace import Stack
+from ops.workspace import PROJECT, Stack
 
 RUNNING, GONE, EXISTING = "running", "gone", "existing"
 
@@ -21,18 +21,42 @@ def made(deployment: state.Deployment) -> dict[str, dict[str, Any]]:
     return {urn: document for urn, document in documents if document["driver"] != "existing"}
 
 
-def listed(stack: Stack, machines: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def listed(stack: Stack, machines: Iterable[Mapping[str, Any]]) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """What the driver says of each machine by its name: `components.machines.driver.MachineState`; nothing of one that it does not have.
+
+    Besides the names of further ones that it has for the same owner.
 
     Raises:
         OpsError: the driver does not say.
     """
     wanted = list(machines)
     if not wanted:
-        return {}
+        return {}, []
     asked = {key: wanted[0][key] for key in ("driver", "owner")}
     names = {machine["name"] for machine in wanted}
-    return {one["name"]: one for one in stack.module("components.machines", "list", asked) if one["name"] in names}
+    found = {one["name"]: one for one in stack.module("components.machines", "list", asked)}
+    return {name: one for name, one in found.items() if name in names}, [name for name in found if name not in names]
+
+
+def orphans(stack: Stack, deployment: state.Deployment) -> list[dict[str, Any]]:
+    """What the driver says of machines that are the stack's and that its state does not have: killed runs have begun them.
+
+    Each has what its driver has to be asked with besides its name: `driver` and `owner`.
+
+    Raises:
+        OpsError: the driver does not say.
+    """
+    known = list(made(deployment).values())
+    configured = workspace.driver_of(stack.name) or EXISTING
+    drivers = {configured: f"{PROJECT}/{stack.name}", **{document["driver"]: document["owner"] for document in known}}
+    names = {document["name"] for document in known}
+    return [
+        {**machine, "driver": driver, "owner": owner}
+        for driver, owner in drivers.items()
+        if driver != EXISTING
+        for machine in stack.module("components.machines", "list", {"driver": driver, "owner": owner})
+        if machine["name"] not in names
+    ]
 
 
 def states(stack: Stack, machines: Iterable[Mapping[str, Any]]) -> dict[str, str]:
@@ -42,7 +66,7 @@ def states(stack: Stack, machines: Iterable[Mapping[str, Any]]) -> dict[str, str
         OpsError: the driver does not say.
     """
     wanted = list(machines)
-    found = listed(stack, wanted)
+    found, _ = listed(stack, wanted)
     return {name: found[name]["state"] if name in found else GONE for name in (machine["name"] for machine in wanted)}
 
 

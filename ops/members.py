@@ -1,7 +1,7 @@
 """Lets VMs join the mesh again.
 
-Joining is idempotent, so it is done with the very document that the state has of it: with a new token, and with a restart of the sidecar
-only where something it reads has changed.
+Joining is idempotent, so it is done with the document that the state has of it, and what `ops.readings` finds to be outdated in it: with a
+new token, and with a restart of the sidecar only where something it reads has changed.
 """
 
 from __future__ import annotations
@@ -29,15 +29,22 @@ def recorded(deployment: state.Deployment) -> dict[str, dict[str, Any]]:
     return {name: by_address[key] for name, key in keys.items() if key in by_address}
 
 
-def join(stack: Stack, name: str, document: dict[str, Any]) -> dict[str, Any]:
+def join(stack: Stack, name: str, document: dict[str, Any], *, patient: bool = False) -> dict[str, Any]:
     """Let a VM join again, telling of its progress: `{"workload_entry", "namespace", "address", "healthy", "connected_at"}`.
+
+    Args:
+        stack: the stack.
+        name: the machine's.
+        document: what the VM reads.
+        patient: whether the gateway may be just starting, too.
 
     Raises:
         OpsError: it is not a healthy member in time.
     """
+    patience = {"gateway_seconds": JOIN_SECONDS} if patient else {}
     return stack.module(
         "components.workloads",
         "join",
-        {**document, "timeout_seconds": JOIN_SECONDS},
+        {**document, "timeout_seconds": JOIN_SECONDS, **patience},
         tell=lambda line: print(f"  {name} {line}", flush=True),
     )

@@ -5,6 +5,7 @@ Values are taken over as text, line by line, so that their own comments and thei
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -14,15 +15,14 @@ from typing import Any
 
 import yaml
 
-from components.settings import DriverName, Settings, SettingsError, parse
-from ops import workspace
+from components.settings import DriverName, Settings, parse
+from ops import stack_file, workspace
 from ops.errors import OpsError
 from ops.explained import Section, sections
+from ops.stack_file import StackFile, StackFileError
 from ops.workspace import PROJECT
 
 WIDTH = 120
-_SECURE = "secure"
-"""The key of a value that Pulumi has encrypted."""
 
 
 def write(name: str, source: str) -> list[str]:
@@ -38,19 +38,20 @@ def write(name: str, source: str) -> list[str]:
         raise OpsError(f"Pulumi.{name}.yaml is there already; it stays as it is")
     if source not in files:
         raise OpsError(f"FROM={source}: there is no Pulumi.{source}.yaml; stacks are {', '.join(files)}")
-    text = files[source].read_text().rstrip() + "\n"
-    if paths := list(_encrypted((yaml.safe_load(text) or {}).get("config"), "")):
+    file = workspace.read_stack_file(source)
+    text = file.text.rstrip() + "\n"
+    if paths := file.encrypted():
         raise OpsError(
             f"Pulumi.{source}.yaml has encrypted values, which only that stack can read: {', '.join(paths)}. "
             "Copy the file without them, and set them anew with `pulumi config set --secret`"
         )
-    settings = _checked(name, source)
-    file = workspace.ROOT / f"Pulumi.{name}.yaml"
+    settings = _checked(name, source, file)
+    written = workspace.ROOT / f"Pulumi.{name}.yaml"
     rendered = render(name, source, text, sections(workspace.ROOT))
-    if yaml.safe_load(rendered)["config"] != yaml.safe_load(text)["config"]:
+    if stack_file.parse(rendered)["config"] != stack_file.parse(text)["config"]:
         raise OpsError(f"Pulumi.{source}.yaml cannot be taken over line by line: put each setting on a line of its own")
-    file.write_text(rendered)
-    told = [f"wrote {file.name} from Pulumi.{source}.yaml; `make preview STACK={name}` shows what it would make"]
+    written.write_text(rendered)
+    told = [f"wrote {written.name} from Pulumi.{source}.yaml; `make preview STACK={name}` shows what it would make"]
     told += _policies(name, settings)
     if settings.machines.driver is DriverName.NSPAWN:
         told.append(
@@ -65,7 +66,7 @@ def render(name: str, source: str, text: str, explained: Sequence[Section]) -> s
         f"# Stack {name}, made from Pulumi.{source}.yaml. Lines that begin with # and a space explain; those that begin with #name: are",
         "# settings with their defaults: remove the # to set them. docs/settings.md has more.",
     ]
-    document = yaml.safe_load(text) or {}
+    document = stack_file.parse(text)
     if provider := document.get("secretsprovider"):
         lines.append(f"secretsprovider: {provider}")
     lines.append("config:")
@@ -155,40 +156,17 @@ def _indented(lines: Sequence[str], has: int, wanted: int) -> list[str]:
     return moved
 
 
-def _checked(name: str, source: str) -> Settings:
+def _checked(name: str, source: str, file: StackFile) -> Settings:
     """The settings under the new name.
 
     Raises:
         OpsError: they are not valid; for instance the name, which every machine's begins with.
     """
     try:
-        return parse(name, {key: json.dumps(value) for key, value in tables(source).items()})
-    except SettingsError as error:
+        dataclasses.replace(file, name=name).check()
+    except StackFileError as error:
         raise OpsError(f"NAME={name}: with the settings of {source} this cannot be a stack\n{error}") from None
-
-
-def tables(stack: str) -> dict[str, Any]:
-    """The tables of a stack file as they stand there.
-
-    Raises:
-        OpsError: the file is no stack file.
-    """
-    try:
-        config = (yaml.safe_load(workspace.stack_files()[stack].read_text()) or {}).get("config") or {}
-    except (yaml.YAMLError, AttributeError) as error:
-        raise OpsError(f"Pulumi.{stack}.yaml cannot be read: {error}") from None
-    return {key.removeprefix(f"{PROJECT}:"): value for key, value in config.items()}
-
-
-def _encrypted(value: Any, path: str) -> Iterator[str]:
-    if isinstance(value, dict):
-        if set(value) == {_SECURE}:
-            yield path
-        for key, inner in value.items():
-            yield from _encrypted(inner, f"{path}.{key}".removeprefix("."))
-    elif isinstance(value, list):
-        for i, inner in enumerate(value):
-            yield from _encrypted(inner, f"{path}[{i}]")
+    return parse(name, {key: json.dumps(value) for key, value in file.tables.items()})
 
 
 def _policies(name: str, settings: Settings) -> Iterator[str]:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lab.tools.cache import cache_root
 from ops import engine
 from ops.errors import OpsError, reason
+from ops.event_log import EventLog
 from ops.workspace import ROOT, Stack
 from policy.levels import STACKS, Levels, LevelsError
 from policy.preview import Preview, PreviewError, judge, show, wide
@@ -97,13 +99,11 @@ def judged_preview(stack: Stack) -> Judged:
         except PreviewError as error:
             raise OpsError(str(error)) from None
         return Judged(judge(seen, levels(stack)), len(seen.resources))
-    log = stack.folder / "policies.jsonl"
-    log.unlink(missing_ok=True)
-    ran = stack.run(*stack.on_stack("preview", *flags(stack)), log=log)
-    judged, failed = from_log(stack, log), engine.failures(log)
-    log.unlink(missing_ok=True)
-    if ran.returncode and not judged.stops:
-        raise OpsError(_why(failed, ran))
+    with EventLog() as log:
+        ran = stack.run(*stack.on_stack("preview", *flags(stack)), log=log)
+        judged = of_events(stack, log.events())
+        if ran.returncode and not judged.stops:
+            raise OpsError(_why(engine.failures(log.events()), ran))
     return judged
 
 
@@ -113,13 +113,13 @@ def _why(failed: list[engine.Failed], ran: subprocess.CompletedProcess[str]) -> 
     return "the preview failed: " + ("\n  ".join(said) or reason(ran.stderr.strip() or ran.stdout))
 
 
-def from_log(stack: Stack, log: Path) -> Judged:
-    """What an operation's log has of the pack's violations, and the violations in what it deletes and replaces."""
+def of_events(stack: Stack, events: Iterable[Mapping[str, Any]]) -> Judged:
+    """What the events of an operation have of the pack's violations, and the violations in what it deletes and replaces."""
     known = {rule.name: rule for rule in RULES}
     found: Found = []
     steps: dict[tuple[str, str], Change] = {}
     resources = 0
-    for event in engine.events(log):
+    for event in events:
         if said := event.get("policyEvent"):
             message = said["message"].partition("\n")[2].strip()
             violation = Violation(engine.plain(message), said.get("resourceUrn", ""))
@@ -147,8 +147,8 @@ def before_up(stack: Stack) -> None:
         tell(stack, judged_preview(stack))
 
 
-def after_preview(stack: Stack) -> None:
-    """What a preview that was shown with the pack's violations has not told yet.
+def after_preview(stack: Stack, log: EventLog) -> None:
+    """What a preview that was shown with the pack's violations has not told yet; `log` is its own.
 
     Raises:
         OpsError: a mandatory policy is violated.
@@ -156,7 +156,7 @@ def after_preview(stack: Stack) -> None:
     if not_in_engine(stack.env):
         tell(stack, judged_preview(stack))
         return
-    judged = from_log(stack, stack.folder / engine.LOG)
+    judged = of_events(stack, log.events())
     rest = [entry for entry in judged.found if entry[1].changes]
     tell(stack, Judged(rest, judged.resources), quiet=True)
 

@@ -1,14 +1,18 @@
-"""What a killed run leaves behind, put right before the next one.
+"""What a killed run leaves behind, and what someone changed by hand, put right before the next one.
 
 - A lock of a process that is no more.
-- Operations that were under way: Pulumi does not know how they ended. Machines, nodes and members are made by commands that may be
-  run again, and Kubernetes objects are upserted; only a Helm release that was being installed has to be cleared.
+- Operations that were under way: `ops/pending.py` asks the world how they ended.
+- Objects in the cluster that are gone or are not what was applied, Helm releases that lack some or were left in the middle of something:
+  `ops/objects.py` finds them, `ops/restore.py` and `ops/releases.py` put them right.
 - Machines that are in the state but do not run, for instance after a reboot: they are started, their disks are as they were.
 - Machines that are reached at another address, as Multipass's may be after each start: the state is told, so that `up` changes what
   depends on it.
-- Machines that were begun and never got into the state: `down` removes them.
-- Existing hosts and clusters that were being taken: `down` gives them back.
-- Gateways that are reached at other addresses than Pulumi last read: it is made to read them again.
+- Machines that were begun and never got into the state: `up` removes those that are not wanted, `down` all of them.
+- Existing hosts and clusters that were being taken are given back.
+- Nodes that someone deleted from the cluster: see `nodes`.
+- Readings of the cluster that are not true any more, such as a gateway's addresses: Pulumi is made to take them again.
+- Resources by the names that an earlier version of the program gave them: see `naming`.
+- Pods without the sidecar of the state's revision: it is made to restart them.
 """
 
 from __future__ import annotations
@@ -16,8 +20,7 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,15 +29,17 @@ from typing import Any
 from components.cluster.claim import NOTE
 from components.command_line import Deadline
 from components.kube import ApiCluster, KubeError, Unreachable, wait
-from ops import gateways, machines, protection, servers, state
+from ops import lock as lock_of
+from ops import machines, naming, nodes, pending, protection, readings, releases, revision, servers, state, workspace
+from ops.editing import Change, edit, forget, keep_pending
 from ops.errors import OpsError
 from ops.files import secret_file
+from ops.objects import compare
+from ops.restore import put_right
 from ops.workspace import PROJECT, Stack
 
-RELEASE = "kubernetes:helm.sh/v3:Release"
 CLUSTER_SECONDS = 45
-"""How long a cluster that may just have been started gets before its releases are left alone."""
-UNINSTALL_SECONDS = 90
+"""How long a cluster that may just have been started gets before what is unfinished there is left alone."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +48,26 @@ class Repaired:
 
     Attributes:
         started: names of machines that did not run.
-        replace: URNs of what Pulumi has to make anew: machines that are gone, readings of gateways that have moved.
-        gateways_compared: whether the gateways' addresses could be compared; not while machines and cluster are coming up.
+        replace: URNs of what Pulumi has to make anew: machines that are gone, readings that are outdated, restarts of pods.
+        compared: whether the cluster could be compared with the state; not while machines, nodes and cluster are coming up.
+        again: whether the state has forgotten what is gone, which Pulumi has to make again.
+        begun: names of machines that a run was cut off at, or that the state does not have: after `up` it is known which are wanted.
         moved: names of machines that have other addresses; the state has them already.
+        back: names of nodes that were deleted, and came back.
     """
 
     started: Sequence[str] = ()
     replace: Sequence[str] = ()
-    gateways_compared: bool = True
+    compared: bool = True
+    again: bool = False
+    begun: Sequence[str] = ()
     moved: Sequence[str] = ()
+    back: Sequence[str] = ()
+
+    @property
+    def suspects(self) -> set[str]:
+        """Machines of which the cluster may say what was true before."""
+        return {*self.started, *self.moved, *self.back}
 
 
 def repair(stack: Stack, to_destroy: bool = False) -> Repaired:
@@ -59,26 +75,68 @@ def repair(stack: Stack, to_destroy: bool = False) -> Repaired:
 
     Args:
         stack: the stack.
-        to_destroy: leave alone what need not be well to be destroyed: machines, Helm releases, gateways.
+        to_destroy: leave alone what need not be well to be destroyed: machines, the cluster.
     """
     _clear_dead_lock(stack)
     deployment = stack.deployment()
-    pending = deployment.get("pending_operations") or []
-    if pending:
-        names = ", ".join(sorted({state.name(operation["resource"]["urn"]) for operation in pending}))
-        print(f"repair: an earlier run was cut off while it worked on {names}")
-    repaired, moved = (Repaired(), {}) if to_destroy else _start_machines(stack, deployment)
+    under_way = deployment.get("pending_operations") or []
+    if under_way:
+        pending.tell(under_way)
     if to_destroy:
         _check_existing_cluster(stack, deployment)
-    if pending:
-        if to_destroy:
-            _give_back(stack, pending)
-        else:
-            _clear_releases(stack, deployment, pending)
-        _forget_pending(stack)
-    if moved:
-        _follow_machines(stack, moved)
-    return repaired if to_destroy else _follow_gateways(deployment, repaired)
+        if under_way:
+            pending.give_back(stack, under_way)
+            edit(stack, [keep_pending(())])
+        return Repaired()
+    repaired, moved = _start_machines(stack, deployment)
+    revision.refuse(stack, deployment)
+    changes: list[Change] = [_follow_machines(moved)] if moved else []
+    if under_way:
+        changes += pending.settle(stack, deployment, under_way, None if moved else _cluster(deployment))
+        repaired = replace(repaired, begun=sorted({*repaired.begun, *pending.machines_of(under_way)}))
+    deployment = _edited(stack, deployment, changes)
+    if former := naming.former(deployment):
+        print(f"repair: the state has {len(former)} resources by the names of an earlier version; they are renamed")
+        deployment = _edited(stack, deployment, [lambda edited: naming.rename(edited, former)])
+    repaired = replace(repaired, back=nodes.bring_back(stack, deployment))
+    if repaired.suspects:
+        # While machines start, what the cluster says is old, or of the moment: comparing has to wait until all of it is up.
+        return replace(repaired, compared=False)
+    return repair_cluster(stack, deployment, repaired)
+
+
+def _edited(stack: Stack, deployment: state.Deployment, changes: Sequence[Change]) -> state.Deployment:
+    """The state with the changes."""
+    edit(stack, changes)
+    return stack.deployment() if changes else deployment
+
+
+def repair_cluster(stack: Stack, deployment: state.Deployment, repaired: Repaired) -> Repaired:
+    """Put right what is not as the state has it in the cluster; quick when all of it is.
+
+    Args:
+        stack: the stack.
+        deployment: its state.
+        repaired: what has been done already.
+
+    Returns:
+        The same with what is done here; `compared` says whether the cluster let us look.
+    """
+    kubeconfig = state.kubeconfig(deployment)
+    outdated = readings.outdated(deployment)
+    again = [*repaired.replace, *(outdated or []), *revision.left_behind(deployment)]
+    if not kubeconfig or outdated is None:
+        return replace(repaired, replace=again, compared=outdated is not None)
+    try:
+        cluster = ApiCluster(kubeconfig)
+        found = compare(deployment, cluster)
+        gone = releases.put_right(stack, deployment, found, cluster, kubeconfig)
+        gone += put_right(deployment, found, cluster)
+    except KubeError as error:
+        print(f"repair: what is in the cluster cannot be compared: {error}")
+        return replace(repaired, replace=again, compared=False)
+    edit(stack, [forget(gone)] if gone else [])
+    return replace(repaired, replace=again, again=bool(gone))
 
 
 def _clear_dead_lock(stack: Stack) -> None:
@@ -86,14 +144,18 @@ def _clear_dead_lock(stack: Stack) -> None:
     if not stack.local_backend:
         return
     for path in stack.local_backend.glob(f".pulumi/locks/**/{stack.name}/*.json"):
-        lock = json.loads(path.read_text())
-        if lock.get("hostname") == socket.gethostname() and not pulumi_runs(lock["pid"]):
+        try:
+            lock = json.loads(path.read_text())
+        except FileNotFoundError:
+            continue  # its process has just ended
+        here = lock.get("hostname") == socket.gethostname()
+        if here and not pulumi_runs(lock["pid"]):
             print(f"repair: removing the lock of process {lock['pid']}, which is no more")
-            path.unlink()
+            path.unlink(missing_ok=True)
         else:
             raise OpsError(
                 f"stack {stack.name} is being worked on by process {lock['pid']} of {lock.get('username')} on {lock.get('hostname')} since "
-                f"{lock.get('timestamp')}. Wait for it; when you know it is dead: pulumi cancel --stack {stack.name}"
+                f"{lock.get('timestamp')}. {'Wait for its end' if here else lock_of.if_dead(stack.name)}"
             )
 
 
@@ -128,87 +190,26 @@ def _check_existing_cluster(stack: Stack, deployment: state.Deployment) -> None:
             )
 
 
-def _give_back(stack: Stack, pending: Sequence[Mapping[str, Any]]) -> None:
-    """Give back hosts and clusters that were being taken: what they have of the stack is in no state."""
-    undo = {
-        f"python3 -m {module} {verb}": (module, word)
-        for module, verb, word in (
-            ("components.cluster", "claim", "release"),
-            ("components.machines", "ensure", "delete"),
-        )
-    }
-    for resource in (o["resource"] for o in pending if o["type"] == "creating"):
-        inputs = state.reveal(resource.get("inputs") or {})
-        if inputs.get("create") in undo:
-            document = json.loads(inputs["stdin"])
-            if document.get("driver") in (None, machines.EXISTING):
-                print(f"repair: giving back {state.name(resource['urn'])}, which was being taken")
-                stack.module(*undo[inputs["create"]], document)
-
-
-def _clear_releases(stack: Stack, deployment: state.Deployment, pending: Sequence[Mapping[str, Any]]) -> None:
-    """Uninstall releases that were being installed. Without an answer of the cluster they stay: the provider may mend them itself."""
-    creating = [o["resource"] for o in pending if o["type"] == "creating" and o["resource"]["type"] == RELEASE]
+def _cluster(deployment: state.Deployment) -> ApiCluster | None:
+    """The cluster, which may just have been started; None when it does not answer."""
     kubeconfig = state.kubeconfig(deployment)
-    if not creating or not kubeconfig:
-        return
-    if why := _unreachable(kubeconfig):
-        print(f"repair: the cluster does not answer, its Helm releases are left as they are: {why}")
-        return
-    with tempfile.TemporaryDirectory(dir=stack.folder) as folder:
-        file = secret_file(Path(folder) / "kubeconfig", kubeconfig)
-        for resource in creating:
-            inputs = state.reveal(resource.get("inputs") or {})
-            if name := inputs.get("name"):
-                print(f"repair: removing the Helm release {name}, which was being installed")
-                _uninstall(name, inputs.get("namespace") or "default", {**stack.env, "KUBECONFIG": str(file)})
-            else:
-                print(f"repair: {state.name(resource['urn'])} has a generated name and is left as it is")
-
-
-def _uninstall(name: str, namespace: str, env: Mapping[str, str]) -> None:
-    words = ["uninstall", name, "--namespace", namespace, "--ignore-not-found", "--wait", "--timeout", "60s"]
-    try:
-        ran = subprocess.run(
-            ["helm", *words], env=env, text=True, capture_output=True, timeout=UNINSTALL_SECONDS, check=False
-        )
-    except (FileNotFoundError, subprocess.TimeoutExpired) as error:
-        print(f"repair: going on, though helm could not remove {name}: {error}")
-        return
-    if ran.returncode:
-        print(f"repair: going on, though helm could not remove {name}: {ran.stderr.strip()}")
-
-
-def _unreachable(kubeconfig: str) -> str | None:
+    if not kubeconfig:
+        return None
     try:
         cluster = ApiCluster(kubeconfig)
-        return wait(lambda: None if cluster.get("/version") else "no version", Deadline(CLUSTER_SECONDS), pause=1)
+        why = wait(lambda: None if cluster.get("/version") else "no version", Deadline(CLUSTER_SECONDS), pause=1)
+        if why is None:
+            return cluster
     except KubeError as error:
-        return str(error)
-
-
-def _forget_pending(stack: Stack) -> None:
-    """`refresh --clear-pending-creates` would read every object; the list alone is what has to go."""
-
-    def clear(deployment: dict[str, Any]) -> None:
-        deployment["pending_operations"] = []
-
-    _edit_state(stack, clear)
-
-
-def _edit_state(stack: Stack, edit: Callable[[dict[str, Any]], None]) -> None:
-    """Change the stack's state. Secrets stay encrypted on the way."""
-    document = json.loads(stack.pulumi("stack", "export", "--stack", stack.name))
-    edit(document["deployment"])
-    with tempfile.TemporaryDirectory(dir=stack.folder) as folder:
-        file = secret_file(Path(folder) / "state.json", json.dumps(document))
-        stack.pulumi("stack", "import", "--stack", stack.name, "--file", str(file))
+        why = str(error)
+    print(f"repair: the cluster does not answer, what is unfinished there is left as it is: {why}")
+    return None
 
 
 def _start_machines(stack: Stack, deployment: state.Deployment) -> tuple[Repaired, dict[str, dict[str, Any]]]:
     """Start machines that stopped, and find those that are gone or reached elsewhere: what the latter would print now, by URN."""
     made = machines.made(deployment)
-    found = machines.listed(stack, made.values())
+    found, others = machines.listed(stack, made.values())
     gone = [urn for urn, document in made.items() if document["name"] not in found]
     protection.refuse_to_replace(stack, deployment, gone)
     stopped = [document for document in made.values() if _has_to_be_started(found.get(document["name"]))]
@@ -221,7 +222,7 @@ def _start_machines(stack: Stack, deployment: state.Deployment) -> tuple[Repaire
     servers.see_that_a_majority_is_left(deployment, [made[urn]["name"] for urn in gone])
     names = [document["name"] for document in stopped]
     moved = machines.moved(deployment, {**found, **dict(zip(names, started, strict=True))})
-    return Repaired(names, gone, moved=tuple(now["name"] for now in moved.values())), moved
+    return Repaired(names, gone, begun=tuple(others), moved=tuple(now["name"] for now in moved.values())), moved
 
 
 def _has_to_be_started(found: Mapping[str, Any] | None) -> bool:
@@ -229,7 +230,7 @@ def _has_to_be_started(found: Mapping[str, Any] | None) -> bool:
     return found is not None and (found["state"] != machines.RUNNING or found.get("address") == "")
 
 
-def _follow_machines(stack: Stack, moved: Mapping[str, Mapping[str, Any]]) -> None:
+def _follow_machines(moved: Mapping[str, Mapping[str, Any]]) -> Change:
     """Tell the state where machines are reached: it is what a refresh would do, which this provider's commands do not have."""
     for now in moved.values():
         print(f"repair: machine {now['name']} is reached at {now['address']} now; what depends on that will follow")
@@ -242,16 +243,7 @@ def _follow_machines(stack: Stack, moved: Mapping[str, Mapping[str, Any]]) -> No
                 told = {state.SECRET: known[state.SECRET], "plaintext": json.dumps(text)} if secret else text
                 resource["outputs"]["stdout"] = told
 
-    _edit_state(stack, follow)
-
-
-def _follow_gateways(deployment: state.Deployment, repaired: Repaired) -> Repaired:
-    """Have gateways' addresses read again that are others by now.
-
-    While machines start, what the cluster says of them is old, or of the moment: comparing then has to wait until all of it is up.
-    """
-    moved = None if repaired.started or repaired.moved else gateways.moved(deployment)
-    return replace(repaired, replace=[*repaired.replace, *(moved or [])], gateways_compared=moved is not None)
+    return follow
 
 
 def _begun(stack: Stack) -> Path:
@@ -260,9 +252,31 @@ def _begun(stack: Stack) -> Path:
 
 def remember(stack: Stack) -> None:
     """Note, before the first `up`, whose machines will be ours: one that is begun and cut off is in no state."""
-    driver = (stack.settings().get("machines") or {}).get("driver")
+    driver = workspace.driver_of(stack.name)
     if driver and driver != "existing":
         secret_file(_begun(stack), json.dumps({"driver": driver, "owner": f"{PROJECT}/{stack.name}"}))
+
+
+def clear_up(stack: Stack, deployment: state.Deployment, repaired: Repaired) -> None:
+    """Remove machines that killed runs have begun and that are not wanted any more, their nodes first; quick when there were none.
+
+    Args:
+        stack: the stack.
+        deployment: its state, after an `up` that succeeded.
+        repaired: what was found before it.
+
+    Raises:
+        OpsError: one could not be removed.
+    """
+    if not repaired.begun:
+        return
+    servers.remove_nodes(stack, deployment, repaired.begun)
+    for machine in machines.orphans(stack, deployment):
+        print(
+            f"repair: removing machine {machine['name']}, which an earlier run began and which is not wanted any more"
+        )
+        asked = {key: machine[key] for key in ("driver", "owner", "name")}
+        stack.module("components.machines", "delete", asked)
 
 
 def sweep(stack: Stack) -> None:

@@ -10,6 +10,7 @@ from components.command_line import Deadline
 from components.kube import ApiCluster, KubeError, wait
 from ops import state
 from ops.errors import OpsError
+from ops.workspace import Stack
 
 ANSWER_SECONDS = 60
 """How long servers that may just have been started get to agree that they are a cluster."""
@@ -42,6 +43,28 @@ def see_that_a_majority_is_left(deployment: state.Deployment, gone: Collection[s
     raise OpsError(
         f"the cluster cannot go on: of its servers {lost} are gone, and without a majority etcd does not. {then}"
     )
+
+
+def remove_nodes(stack: Stack, deployment: state.Deployment, names: Collection[str]) -> None:
+    """Take nodes out of a cluster of ours whose machines were begun and are not wanted: Kubernetes keeps them, and etcd its members.
+
+    Args:
+        stack: the stack.
+        deployment: its state.
+        names: machines that may have become nodes.
+
+    Raises:
+        OpsError: one could not be taken out.
+    """
+    nodes = {document["node"]: document for _, document in state.documents(deployment, "components.cluster", "member")}
+    strange = [name for name in names if name not in nodes]
+    if not nodes or not strange:
+        return
+    cluster, servers = ApiCluster(state.kubeconfig(deployment) or ""), next(iter(nodes.values()))["servers"]
+    for name in strange:
+        if cluster.get(f"/api/v1/nodes/{name}"):
+            print(f"repair: taking node {name} out of the cluster, whose machine is not wanted any more")
+            stack.module("components.cluster", "leave", {"node": name, "servers": servers})
 
 
 def _hosts(deployment: state.Deployment) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 SECRET = "4dabf18193072939515e22adb298388d"  # noqa: S105 - the signature's key, the same in every state
@@ -45,6 +46,13 @@ def kubeconfig(deployment: Deployment) -> str | None:
     return next((config for r in providers if (config := reveal(r.get("inputs", {})).get("kubeconfig"))), None)
 
 
+def namespaces(deployment: Deployment) -> dict[str, str]:
+    """The namespaces of the program, and the revision of the sidecars that their pods get; empty where they get none."""
+    found = (r for r in resources(deployment) if r["type"] == "kubernetes:core/v1:Namespace")
+    metadata = [reveal(r.get("inputs") or {})["metadata"] for r in found]
+    return {one["name"]: (one.get("labels") or {}).get("istio.io/rev", "") for one in metadata}
+
+
 def documents(deployment: Deployment, module: str, verb: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """What `components.local_command.run_module` ran: the URN of each command of that module and verb, and the document it read."""
     for resource in _commands(deployment, module, verb):
@@ -55,6 +63,12 @@ def answers(deployment: Deployment, module: str, verb: str) -> dict[str, Any]:
     """The documents that those commands printed, by URN."""
     ran = (resource for resource in _commands(deployment, module, verb) if "stdout" in resource.get("outputs", {}))
     return {resource["urn"]: json.loads(reveal(resource["outputs"]["stdout"])) for resource in ran}
+
+
+def changed_at(deployment: Deployment, urn: str) -> datetime | None:
+    """When Pulumi last made or changed a resource: for a command, when it ran."""
+    when = next((r.get("modified") for r in resources(deployment) if r["urn"] == urn), None)
+    return datetime.fromisoformat(when) if when else None
 
 
 def _commands(deployment: Deployment, module: str, verb: str) -> Iterator[Mapping[str, Any]]:

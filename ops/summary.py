@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,52 +10,62 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from ops.live import Live
+from ops import finding
+from ops.finding import Finding
+from ops.proof import Proof
+from ops.status.model import NotKnown, Status
+from ops.status.view import UNKNOWN
 from ops.timeline import Link
 
 _PROOFS = {"mutual-tls": "mutual TLS as", "proxied": "through a sidecar"}
 _INDENT = (0, 0, 0, 2)
 
 
-def show(stack: str, outputs: Mapping[str, Any], live: Live, console: Console) -> None:
-    """The summary: nodes, gateways, VMs and their health, the proof, how to get in. Made for 80 columns and more."""
-    console.print(f"\nstack {stack}", style="bold", highlight=False)
-    console.print(Padding(_machines(outputs, live), _INDENT, expand=False))
+def show(
+    outputs: Mapping[str, Any], status: Status, proof: Proof, findings: Sequence[Finding], console: Console
+) -> None:
+    """The summary: nodes, gateways, VMs and their health, the proof, how to get in, what is not well. Made for 80 columns and more."""
+    console.print(f"\nstack {status.stack}", style="bold", highlight=False)
+    console.print(Padding(_machines(outputs, status), _INDENT, expand=False))
     for name, vm in outputs["vms"].items():
         console.print(f"  {name} is WorkloadEntry {vm['namespace']}/{vm['workloadEntry']}", highlight=False)
-    proof = json.loads(outputs.get("proof") or "[]") if live.proof is None else live.proof
-    for line in dict.fromkeys(map(evidence, proof)):
+    if proof.at:
+        console.print(f"  proved at {proof.at.astimezone():%H:%M:%S}:", highlight=False)
+    for line in dict.fromkeys(map(evidence, proof.seen)):
         console.print(f"  {escape(line)}", highlight=False)
-    console.print(f"  kubectl: export KUBECONFIG=$(make -s kubeconfig STACK={stack})", highlight=False)
+    console.print(f"  kubectl: export KUBECONFIG=$(make -s kubeconfig STACK={status.stack})", highlight=False)
     for vm in outputs["vms"].values():
         console.print(f"  shell:   {vm['ssh']}", highlight=False)
-    if live.unreachable:
-        console.print(f"[red]the cluster does not answer:[/] {escape(live.unreachable)}", highlight=False)
-    for problem in live.problems:
-        console.print(f"[red]{escape(problem)}[/]", highlight=False)
+    finding.show(findings, console)
 
 
-def _machines(outputs: Mapping[str, Any], live: Live) -> Table:
+def _machines(outputs: Mapping[str, Any], status: Status) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for _ in ("what", "name", "address"):
         table.add_column(no_wrap=True)
     table.add_column("state")
+    states = status.nodes if isinstance(status.nodes, NotKnown) else {node.name: node for node in status.nodes}
     for name, machine in outputs["machines"].items():
         if name not in outputs["vms"]:
-            table.add_row("node", name, machine["address"], _mark(live, live.nodes, name, "Ready"))
-    for name, gateway in outputs["gateways"].items():
-        ports = ", ".join(f"{key} {port}" for key, port in gateway["ports"].items())
-        table.add_row("gateway", name, "\n".join(gateway["addresses"]), ports)
-    for name, vm in outputs["vms"].items():
-        table.add_row("VM", name, vm["address"], _mark(live, live.members, name, "healthy"))
+            why = states if isinstance(states, NotKnown) else states[name].problem
+            table.add_row("node", name, machine["address"], _mark(why, "Ready"))
+    if isinstance(status.gateways, NotKnown):
+        table.add_row("gateways", "", "", UNKNOWN)
+    else:
+        for gateway in status.gateways:
+            ports = ", ".join(f"{key} {port}" for key, port in gateway.ports.items())
+            table.add_row("gateway", gateway.name, "\n".join(gateway.addresses) or "[red]none[/]", ports)
+    for member in status.members:
+        table.add_row(
+            "VM", member.name, outputs["vms"][member.name]["address"], _mark(member.problem, "healthy", "not healthy: ")
+        )
     return table
 
 
-def _mark(live: Live, states: Mapping[str, str | None], name: str, word: str) -> str:
-    if live.unreachable:
-        return "[yellow]not known[/]"
-    why = states[name]
-    return f"[green]{word}[/]" if why is None else f"[red]not {word}:[/] {escape(why)}"
+def _mark(why: str | NotKnown | None, well: str, amiss: str = "") -> str:
+    if isinstance(why, NotKnown):
+        return UNKNOWN
+    return f"[green]{well}[/]" if why is None else f"[red]{amiss}[/]{escape(why)}"
 
 
 def evidence(seen: Mapping[str, Any]) -> str:

@@ -27,15 +27,14 @@ from components.machines.nspawn import check_host
 from lab.tools import plugins
 from lab.tools.cache import bin_directory
 from lab.tools.recipes import PLUGINS
-from ops import backend, passphrase
-from ops.errors import OpsError, missing_pulumi, reason
+from ops import backend, event_log, lock, passphrase, stack_file
+from ops.errors import ModuleError, OpsError, missing_pulumi, reason
+from ops.event_log import EventLog
+from ops.files import keep_private, lent_file, secret_file, secret_folder, tidy
+from ops.stack_file import SALT, StackFile, StackFileError
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = "istio-vms"
-EVENT_LOG = {"PULUMI_DEBUG_COMMANDS": "true"}
-"""Without the variable Pulumi has no `--event-log`."""
-_SALT = ("encryptionsalt", "encryptedkey")
-"""What only Pulumi can make; it goes with the `secretsprovider`."""
 
 
 def state_home() -> Path:
@@ -43,10 +42,37 @@ def state_home() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / PROJECT
 
 
+def own_backend() -> Path:
+    """The folder that state is kept in unless somebody names another back end."""
+    return state_home() / "backend"
+
+
+def folder_of(stack: str) -> Path:
+    """What belongs to a stack besides Pulumi's own state."""
+    return state_home() / "stacks" / stack
+
+
 def stack_files() -> dict[str, Path]:
     """Stack names to the files that describe them."""
     files = {path.name.removeprefix("Pulumi.").removesuffix(".yaml"): path for path in ROOT.glob("Pulumi.*.yaml")}
     return dict(sorted(files.items()))
+
+
+def read_stack_file(stack: str) -> StackFile:
+    """The file that describes a stack.
+
+    Raises:
+        StackFileError: there is none, or it cannot be read.
+    """
+    return stack_file.read(stack, ROOT / f"Pulumi.{stack}.yaml")
+
+
+def driver_of(stack: str) -> str:
+    """The machine driver that a stack's file names; empty for none, and while it cannot be read."""
+    try:
+        return read_stack_file(stack).driver
+    except StackFileError:
+        return ""
 
 
 def choose_stack() -> tuple[str, str]:
@@ -84,7 +110,7 @@ def environment() -> dict[str, str]:
     # Once each, so that a shell that has evaluated `make env` is already what it would be.
     given = [folder for folder in env.get("PATH", "").split(os.pathsep) if Path(folder) not in path]
     env["PATH"] = os.pathsep.join([*map(str, path), *given])
-    env["PULUMI_BACKEND_URL"] = backend.url(env, ROOT, home / "backend")
+    env["PULUMI_BACKEND_URL"] = backend.url(env, ROOT, own_backend())
     if "PULUMI_CONFIG_PASSPHRASE" not in env:
         env.setdefault("PULUMI_CONFIG_PASSPHRASE_FILE", str(home / "passphrase"))
     env["PULUMI_SKIP_UPDATE_CHECK"] = "true"
@@ -101,8 +127,7 @@ def get_tools(stack: str, *, machines: bool) -> None:
     Raises:
         OpsError: the machines cannot run on this host, or a tool could not be had; the reasons of that are on stderr.
     """
-    settings = yaml.safe_load(stack_files()[stack].read_text())["config"]
-    driver: str = settings.get(f"{PROJECT}:machines", {}).get("driver", "") if machines else ""
+    driver = read_stack_file(stack).driver if machines else ""
     lab = driver == "nspawn"
     if check := {"nspawn": check_host, "multipass": check_multipass}.get(driver):
         try:
@@ -127,8 +152,8 @@ class Stack:
 
     @property
     def folder(self) -> Path:
-        """What belongs to this stack besides Pulumi's own state; removed by `down`."""
-        return state_home() / "stacks" / self.name
+        """Its folder; removed by `down`."""
+        return folder_of(self.name)
 
     @property
     def config_file(self) -> Path:
@@ -139,6 +164,11 @@ class Stack:
     def local_backend(self) -> Path | None:
         """The folder that Pulumi keeps state in, None when it is kept elsewhere."""
         return backend.folder(self.env["PULUMI_BACKEND_URL"])
+
+    @property
+    def umask(self) -> int:
+        """That of Pulumi, which writes what everybody may read; -1 in somebody's own folder, where groups may work together."""
+        return 0o077 if self.local_backend in (None, own_backend()) else -1
 
     @classmethod
     def open(cls, name: str) -> Stack:
@@ -154,8 +184,9 @@ class Stack:
         if stack.exists():
             stack._prepare()
         else:
-            stack.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            stack._init()
+            # One after the other, as what is made first serves all stacks: the passphrase.
+            with lock.in_turn(state_home() / "init.lock"):
+                stack._prepare() if stack.exists() else stack._init()
         stack._try_secrets()
         return stack
 
@@ -174,10 +205,15 @@ class Stack:
 
     def exists(self) -> bool:
         """Whether the back end knows the stack."""
+        _tidy()
         if self.local_backend:
             if not self.local_backend.is_dir():
                 return False
             _mend(self.local_backend)
+            if self.local_backend == own_backend():
+                # Half a second less than asking Pulumi, which is called for every command.
+                files = (_stacks_in(self.local_backend) / f"{self.name}.json{end}" for end in ("", ".gz"))
+                return any(map(Path.is_file, files))
         ran = self.run("stack", "ls", "--json")
         if ran.returncode:
             raise backend.unreachable(self.env["PULUMI_BACKEND_URL"], ran.stderr)
@@ -185,7 +221,7 @@ class Stack:
 
     def _prepare(self) -> None:
         """Write the stack file for Pulumi, with what encrypts the secrets of the state that is there."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        secret_folder(self.folder)
         provider = (
             json.loads(self.pulumi("stack", "export", "--stack", self.name))["deployment"].get("secrets_providers")
             or {}
@@ -196,15 +232,15 @@ class Stack:
 
     def _init(self) -> None:
         """Make the stack. `stack init` writes what encrypts it into the stack file of the folder it runs in, so it gets one of its own."""
-        own = self._own_encryption()
+        own = read_stack_file(self.name).encryption
         provider = own.get("secretsprovider", "default")
         if provider == "passphrase" or (
             provider == "default" and not backend.keeps_secrets(self.env["PULUMI_BACKEND_URL"])
         ):
-            passphrase.make(self.env, self.name, may_be_new=self.local_backend == state_home() / "backend")
+            passphrase.make(self.env, self.name, may_be_new=self.local_backend == own_backend())
         scratch = self.folder / "init"
         shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
+        secret_folder(scratch)
         (scratch / "Pulumi.yaml").write_text(f"name: {PROJECT}\nruntime: python\n")
         made = scratch / f"Pulumi.{self.name}.yaml"
         made.write_text(yaml.safe_dump(own))
@@ -212,37 +248,47 @@ class Stack:
         self._write_config(yaml.safe_load(made.read_text()) or {})
         shutil.rmtree(scratch)
 
-    def _own_encryption(self) -> dict[str, str]:
-        """What the repository's stack file itself says of encryption."""
-        document = yaml.safe_load(stack_files()[self.name].read_text()) or {}
-        return {key: document[key] for key in ("secretsprovider", *_SALT) if key in document}
-
     def _write_config(self, encryption: Mapping[str, str]) -> None:
-        """The repository's stack file, with what it lacks of encryption; where it has another provider or its own salt, that wins."""
-        own = self._own_encryption()
+        """The repository's stack file, with what it lacks of encryption; where it has another provider or its own salt, that wins.
+
+        While that cannot be read, the one of before, or none, has to do: what is there can be looked at, and taken down.
+        """
+        try:
+            file = read_stack_file(self.name)
+        except StackFileError:
+            if not self.config_file.exists():
+                secret_file(self.config_file, yaml.safe_dump(dict(encryption)))
+            return
+        own = file.encryption
         moved = own.get("secretsprovider", encryption.get("secretsprovider")) != encryption.get("secretsprovider")
         further = (
-            {} if moved or any(key in own for key in _SALT) else {k: v for k, v in encryption.items() if k not in own}
+            {} if moved or any(key in own for key in SALT) else {k: v for k, v in encryption.items() if k not in own}
         )
-        text = stack_files()[self.name].read_text()
-        new = self.config_file.with_suffix(".new")
-        new.write_text(f"{text}\n{yaml.safe_dump(further)}" if further else text)
-        new.replace(self.config_file)
+        secret_file(self.config_file, f"{file.text}\n{yaml.safe_dump(further)}" if further else file.text)
 
     def _try_secrets(self) -> None:
-        """Encrypt something as the stack does, in a file of its own: a wrong passphrase or a key we may not use is told now."""
-        file = self.folder / "try.yaml"
+        """Encrypt something as the stack does, in a file of its own: a wrong passphrase or a key we may not use is told now.
+
+        So is a value of the stack file that was encrypted with another one: the engine says so of none by name.
+        """
         document = yaml.safe_load(self.config_file.read_text()) or {}
-        file.write_text(yaml.safe_dump({key: document[key] for key in ("secretsprovider", *_SALT) if key in document}))
-        try:
+        own = yaml.safe_dump({key: document[key] for key in ("secretsprovider", *SALT) if key in document})
+        with lent_file(self.folder, "try.yaml", own) as file:
             self.pulumi("config", "set", "try", "it", "--secret", "--stack", self.name, "--config-file", str(file))
-        finally:
-            file.unlink()
+        encrypted = read_stack_file(self.name).encrypted()
+        if encrypted and self.run(*self.on_stack("config", "--json", "--show-secrets")).returncode:
+            raise OpsError(
+                f"Pulumi.{self.name}.yaml: what encrypts stack {self.name} opens not all of {', '.join(encrypted)}. Encrypt them again: "
+                f"`pulumi config set --secret --path … --stack {self.name} --config-file Pulumi.{self.name}.yaml`"
+            )
 
     def settings(self) -> dict[str, Any]:
-        """The tables of the stack file, unchecked: the program checks them."""
-        config = (yaml.safe_load(stack_files()[self.name].read_text()) or {}).get("config") or {}
-        return {key.removeprefix(f"{PROJECT}:"): value for key, value in config.items()}
+        """The tables of the stack file, unchecked: `up` and a preview check them first. None while it cannot be read."""
+        try:
+            file = read_stack_file(self.name)
+        except StackFileError:
+            return {}
+        return {} if file.problems else dict(file.tables)
 
     def pulumi(self, *arguments: str, cwd: Path | None = None) -> str:
         """Run the Pulumi command line; what it printed.
@@ -253,13 +299,12 @@ class Stack:
         ran = self.run(*arguments, cwd=cwd)
         if ran.returncode:
             why = reason(ran.stderr if ran.stderr.strip() else ran.stdout)
-            raise passphrase.refused(self.env, self.name, why) or OpsError(
-                f"`pulumi {' '.join(arguments[:2])}` failed: {why}"
-            )
+            known = passphrase.refused(self.env, self.name, why) or lock.held(self.name, ran.stderr)
+            raise known or OpsError(f"`pulumi {' '.join(arguments[:2])}` failed: {why}")
         return ran.stdout
 
     def run(
-        self, *arguments: str, cwd: Path | None = None, log: Path | None = None
+        self, *arguments: str, cwd: Path | None = None, log: EventLog | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run the Pulumi command line in the project, or in folder `cwd`: how it ended and what it printed. `log` gets the engine's events.
 
@@ -267,23 +312,25 @@ class Stack:
             OpsError: there is no Pulumi.
         """
         command = ["pulumi", *arguments, "--non-interactive", "--color", "never"]
-        command += ["--event-log", str(log)] if log else []
+        command += log.words if log else []
         try:
             return subprocess.run(
                 command,
                 cwd=cwd or ROOT,
-                env={**self.env, **EVENT_LOG} if log else self.env,
+                env={**self.env, **event_log.ENV} if log else self.env,
                 text=True,
                 capture_output=True,
                 stdin=subprocess.DEVNULL,
                 check=False,
+                pass_fds=log.inherited if log else (),
+                umask=self.umask,
             )
         except FileNotFoundError:
             raise missing_pulumi() from None
 
-    def on_stack(self, verb: str, *arguments: str) -> list[str]:
-        """The words of an operation on this stack: up, preview, destroy."""
-        return [verb, "--stack", self.name, "--config-file", str(self.config_file), *arguments]
+    def on_stack(self, *words: str) -> list[str]:
+        """The words of a command, such as up, preview or destroy, with those that have it act on this stack."""
+        return [*words[:1], "--stack", self.name, "--config-file", str(self.config_file), *words[1:]]
 
     def deployment(self) -> dict[str, Any]:
         """The stack's state with its secrets in the clear; `ops.state` reads it."""
@@ -299,7 +346,7 @@ class Stack:
             tell: gets each line of its progress.
 
         Raises:
-            OpsError: it failed; the message is what it said last.
+            ModuleError: it failed; the message is what it said last.
         """
         said: list[str] = []
         with (
@@ -323,9 +370,21 @@ class Stack:
                 if tell:
                     tell(line.rstrip())
             if child.wait():
-                raise OpsError(reason("".join(said)))
+                raise ModuleError("".join(said))
             answer.seek(0)
             return json.load(answer)
+
+
+def _tidy() -> None:
+    """See that nobody else can read this user's state, and that no secret lies about there."""
+    for folder in (state_home() / "stacks").glob("*"):
+        tidy(folder)
+    keep_private(state_home())
+
+
+def _stacks_in(backend: Path) -> Path:
+    """Where a folder has this project's states, a file each; see `pkg/backend/diy/store.go` in Pulumi's sources."""
+    return backend / ".pulumi/stacks" / PROJECT
 
 
 def _mend(backend: Path) -> None:
@@ -357,19 +416,35 @@ def _encryption(provider: Mapping[str, Any]) -> dict[str, str]:
 def forget(stack: Stack) -> None:
     """Remove what a destroyed and removed stack leaves in our own folder: its settings, keys, and the back end's history of it.
 
-    With the last stack goes all of it, the passphrase too. A back end that somebody named is left alone.
+    With the last stack goes all of it, the passphrase too, but for claims to Multipass instances. A back end that somebody named is left
+    alone.
     """
+    backend = own_backend()
+    if ours := stack.local_backend == backend:
+        for traces in (f"backups/{PROJECT}", f"history/{PROJECT}", f"locks/organization/{PROJECT}"):
+            shutil.rmtree(backend / ".pulumi" / traces / stack.name, ignore_errors=True)
+        for path in _stacks_in(backend).glob(f"{stack.name}.json*"):
+            path.unlink()
+    # With the lock in it: from here on the stack may be another command's.
     shutil.rmtree(stack.folder, ignore_errors=True)
-    backend = state_home() / "backend"
-    if stack.local_backend != backend:
+    if not ours:
         return
-    for traces in (f"backups/{PROJECT}", f"history/{PROJECT}", f"locks/organization/{PROJECT}"):
-        shutil.rmtree(backend / ".pulumi" / traces / stack.name, ignore_errors=True)
-    for path in (backend / ".pulumi/stacks" / PROJECT).glob(f"{stack.name}.json*"):
-        path.unlink()
     others = state_home() / "stacks"
     if not any(others.glob("*")) and not json.loads(stack.pulumi("stack", "ls", "--all", "--json")):
-        shutil.rmtree(state_home())
+        _remove_all_but_claims(state_home())
+
+
+def _remove_all_but_claims(home: Path) -> None:
+    """What the Multipass driver has noted in there may be of stacks that are kept elsewhere; with no claims left its folder goes, too."""
+    driver = home / "multipass"
+    if not any(driver.glob("claims/*")):
+        shutil.rmtree(home)
+        return
+    for place in home.iterdir():
+        if place.is_dir() and place != driver:
+            shutil.rmtree(place)
+        elif place != driver:
+            place.unlink()
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from components.command_line import Failure
 from ops import workspace
 from ops.errors import OpsError
@@ -42,9 +40,10 @@ def _preview(arguments: argparse.Namespace) -> int:
     """Preview the stack that STACK names, and write the comment, also when that fails."""
     name, _ = workspace.choose_stack()
     try:
+        workspace.read_stack_file(name).check()
         workspace.get_tools(name, machines=False)
         seen, well = run.preview(workspace.Stack.open(name), drift=arguments.drift)
-    except (OpsError, Failure, yaml.YAMLError) as error:
+    except (OpsError, Failure) as error:
         seen, well = preview.could_not(str(error)), False
     _write(arguments, comment.render(name, seen, drift=arguments.drift))
     return 0 if well else 1
@@ -52,20 +51,11 @@ def _preview(arguments: argparse.Namespace) -> int:
 
 def _stacks(arguments: argparse.Namespace) -> int:
     """Print the stacks that changed files can touch, one a line; the files come on stdin, one a line."""
-    files = workspace.stack_files().items()
-    drivers = {name: _driver(file) for name, file in files if arguments.of is None or name in arguments.of}
+    files = workspace.stack_files()
+    drivers = {name: workspace.driver_of(name) for name in files if arguments.of is None or name in arguments.of}
     names = touched(sys.stdin.read().splitlines(), drivers)
     print(json.dumps(names) if arguments.json else "\n".join(names))
     return 0
-
-
-def _driver(file: Path) -> str:
-    """The machine driver that a stack file names; empty for none, and for a file that its preview will complain of."""
-    try:
-        config = (yaml.safe_load(file.read_text()) or {}).get("config") or {}
-    except yaml.YAMLError:
-        return ""
-    return (config.get(f"{workspace.PROJECT}:machines") or {}).get("driver", "")
 
 
 def _write(arguments: argparse.Namespace, text: str) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
 from ops import policies, workspace
 from ops.errors import reason
+from ops.event_log import EventLog
 from pull_request.preview import Preview, could_not, failing, judged, read
 
 _DRIFT = ("--refresh", "--expect-no-changes")
@@ -27,10 +25,9 @@ def preview(stack: workspace.Stack, *, drift: bool) -> tuple[Preview, bool]:
     """
     pack = [] if drift else policies.flags(stack)
     words = stack.on_stack("preview", "--json", *(_DRIFT if drift else pack))
-    with TemporaryDirectory() as folder:
-        log = Path(folder, "events.jsonl")
+    with EventLog() as log:
         ran = stack.run(*words, log=log if pack else None)
-        found = policies.from_log(stack, log).found if pack else []
+        found = policies.of_events(stack, log.events()).found if pack else []
     if not ran.stdout.strip():
         # It ended before there was anything to preview.
         return could_not(reason(ran.stderr)), False

@@ -18,6 +18,7 @@ from components.command_line import Failure
 from components.ssh import SshError
 from ops import state
 from ops.errors import Interrupted, OpsError
+from ops.status.look import look
 from ops.workspace import Stack, choose_stack
 from verify import draining
 from verify.checks import CHECKS, Check
@@ -84,7 +85,8 @@ def _parse() -> argparse.Namespace:
 
 def _verify(checks: Sequence[Check]) -> list[Result]:
     stack = Stack.find(choose_stack()[0])
-    outputs = state.outputs(stack.deployment())
+    deployment = stack.deployment()
+    outputs = state.outputs(deployment)
     if "vms" not in outputs:
         raise OpsError(f"stack {stack.name} is not up; `make up STACK={stack.name}` brings it up")
     history = json.loads(stack.pulumi("stack", "history", "--stack", stack.name, "--json", "--page-size", "5"))
@@ -93,7 +95,7 @@ def _verify(checks: Sequence[Check]) -> list[Result]:
             f"waiting {seconds:.0f} s: until then Envoy may cut connections that the last `make up` has outdated"
         )
         time.sleep(seconds)
-    with Environment.of(stack.name, outputs) as env:
+    with Environment.of(stack.name, outputs, lambda: look(stack, deployment)) as env:
         return [_run(check, env) for check in checks]
 
 

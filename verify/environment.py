@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +16,7 @@ from components.kube import ApiCluster, ApiObject, Cluster
 from components.settings import Settings, SettingsError, VmSettings, WorkloadSettings
 from components.workloads import entry
 from components.workloads.vm import Vm
+from ops.status.model import Status
 from verify.calls import PodCaller, VmCaller
 
 SIDECAR = "istio-proxy"
@@ -67,17 +68,18 @@ class Member:
 
 @dataclass
 class Environment:
-    """Everything a check may ask. `outputs` are the stack's, secrets in the clear."""
+    """Everything a check may ask. `outputs` are the stack's, secrets in the clear; `look` is what `make status` does."""
 
     stack: str
     outputs: Mapping[str, Any]
     cluster: Cluster
     settings: Settings
+    look: Callable[[], Status]
     members: list[Member] = field(default_factory=list[Member])
     _open: ExitStack = field(default_factory=ExitStack)
 
     @classmethod
-    def of(cls, stack: str, outputs: Mapping[str, Any]) -> Environment:
+    def of(cls, stack: str, outputs: Mapping[str, Any], look: Callable[[], Status]) -> Environment:
         """Read a stack's outputs.
 
         Raises:
@@ -92,7 +94,7 @@ class Environment:
             raise Failure(
                 f"stack {stack} was brought up by another version; `make up STACK={stack}` first: {error}"
             ) from None
-        environment = cls(stack, outputs, ApiCluster(outputs["kubeconfig"]), settings)
+        environment = cls(stack, outputs, ApiCluster(outputs["kubeconfig"]), settings, look)
         environment.members = [
             environment._member(workload, vm)
             for workload in environment.settings.workloads

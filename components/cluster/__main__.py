@@ -1,4 +1,4 @@
-"""`python3 -m components.cluster member|leave|claim|renew|release`: JSON on stdin and stdout, progress on stderr."""
+"""`python3 -m components.cluster member|renumber|leave|claim|renew|release`: JSON on stdin and stdout, progress on stderr."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def _with_cluster(
 
 VERBS = {
     "member": Verb(membership.NodeRequest, membership.member),
+    "renumber": Verb(membership.RenumberRequest, membership.renumber),
     "leave": Verb(membership.NodeRequest, membership.leave),
     "claim": Verb(claim.ClaimRequest, _with_cluster(claim.claim)),
     "renew": Verb(claim.ClaimRequest, _with_cluster(claim.renew)),

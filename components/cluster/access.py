@@ -21,15 +21,23 @@ class ClusterAccess:
     """The resource whose deletion takes the cluster along; must be a custom resource. None where nothing does."""
     node_addresses: pulumi.Output[list[str]]
     """Addresses of the nodes, servers first."""
+    node_names: Sequence[str]
+    """The names of all nodes that there are to be; none where the cluster is someone else's."""
     ready: Sequence[pulumi.Resource]
     """Done when every node is Ready."""
 
-    def options(self, parent: pulumi.Resource, *depends_on: pulumi.Resource) -> pulumi.ResourceOptions:
-        """Options for a Kubernetes resource.
+    def options(
+        self, parent: pulumi.Resource | None, *depends_on: pulumi.Resource, formerly: Sequence[pulumi.Alias] = ()
+    ) -> pulumi.ResourceOptions:
+        """Options for a Kubernetes resource; `formerly` is what a state may call it.
 
         Where we made the cluster, `deleted_with` spares `destroy` the deletion of objects whose cluster goes too. It is not inherited,
         so every resource needs it.
         """
         return pulumi.ResourceOptions(
-            parent=parent, provider=self.provider, depends_on=list(depends_on), deleted_with=self.made_by
+            parent=parent,
+            provider=self.provider,
+            depends_on=list(depends_on),
+            deleted_with=self.made_by,
+            aliases=list(formerly),
         )

@@ -16,11 +16,12 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from components.cluster.versions import OLDEST_FOR
 from components.command_line import Deadline, Document, Failure, Progress
-from components.kube import ApiObject, Cluster, KubeError, Unreachable, wait
+from components.kube import ApiObject, Cluster, KubeError, Unreachable, is_ready, wait
 
-OLDEST = (1, 28)
-"""The oldest Kubernetes that is taken: what the oldest Istio allowed in settings is tested with goes no further back."""
+OLDEST = min(OLDEST_FOR.values())
+"""The oldest Kubernetes that is taken: what the oldest Istio allowed in settings needs."""
 NOTE = "/api/v1/namespaces/kube-system/configmaps/istio-vms"
 """Where it is noted whose the cluster is: `{owner, namespaces}`, the latter with spaces between."""
 NAMESPACES, CONFIG_MAPS = "/api/v1/namespaces", "/api/v1/configmaps"
@@ -219,7 +220,7 @@ def _note(
 def _nodes(request: ClaimRequest, cluster: Cluster, progress: Progress) -> list[str]:
     """The nodes' addresses, in the order of their names. One that is not Ready is its owner's business, unless all are."""
     nodes = sorted(cluster.items("/api/v1/nodes"), key=lambda node: node["metadata"]["name"])
-    waiting = [node["metadata"]["name"] for node in nodes if not _ready(node)]
+    waiting = [node["metadata"]["name"] for node in nodes if not is_ready(node)]
     if len(waiting) == len(nodes):
         raise Failure(
             f"context {request.context}: no node of the cluster is Ready ({', '.join(waiting) or 'it has none'})"
@@ -229,11 +230,6 @@ def _nodes(request: ClaimRequest, cluster: Cluster, progress: Progress) -> list[
     return [
         a["address"] for node in nodes for a in node.get("status", {}).get("addresses", []) if a["type"] == "InternalIP"
     ]
-
-
-def _ready(node: ApiObject) -> bool:
-    conditions: Sequence[Mapping[str, str]] = node.get("status", {}).get("conditions", [])
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def _remove(

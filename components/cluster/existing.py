@@ -77,6 +77,7 @@ class ExistingCluster(pulumi.ComponentResource):
             provider=provider,
             made_by=None,
             node_addresses=pulumi.Output.unsecret(document["node_addresses"]),
+            node_names=(),
             ready=[claim],
         )
         self.register_outputs({"version": self.version})

@@ -79,11 +79,13 @@ class K3sCluster(pulumi.ComponentResource):
             upsert_existing_objects=True,
             opts=pulumi.ResourceOptions(parent=self),
         )
+        machines = [*args["servers"], *args["agents"]]
         self.access = ClusterAccess(
             kubeconfig=self.kubeconfig,
             provider=provider,
             made_by=made_by,
-            node_addresses=pulumi.Output.all(*(m.address for m in [*args["servers"], *args["agents"]])),
+            node_addresses=pulumi.Output.all(*(machine.address for machine in machines)),
+            node_names=[machine.machine_name for machine in machines],
             ready=joined,
         )
         self.register_outputs({"kubeconfig": self.kubeconfig})
@@ -194,6 +196,8 @@ class K3sCluster(pulumi.ComponentResource):
             "member",
             {
                 "node": machine.machine_name,
+                "address": "" if "node-ip" in self._args.get("config", {}) else machine.address,
+                "machine": machine.connection,
                 "servers": [{"name": one.machine_name, "ssh": one.connection} for one in self._args["servers"]],
             },
             pulumi.ResourceOptions(

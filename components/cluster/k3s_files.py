@@ -8,7 +8,10 @@ Paths and keys: https://docs.k3s.io/installation/configuration and https://docs.
 
 from __future__ import annotations
 
+import ipaddress
+import re
 import shlex
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,11 +19,17 @@ from typing import Any
 import yaml
 
 from components.artifacts import MachineArtifact, fetch_script
+from components.cluster import k3s_images
+from components.cluster.k3s_keys import for_role
 from components.cluster.k3s_removal import TAKE
+from components.cluster.versions import see_step_script
 
 DATA = "/var/lib/rancher/k3s"
 TOOLS = "/usr/local/lib/istio-vms/k3s"
+BINARY = f"{TOOLS}/k3s"
 READY_SECONDS = 180
+REGISTER_SECONDS = 15
+"""How long a node whose kubelet has started gets until the cluster has it."""
 JOIN_SECONDS = 300
 """How long a server without data waits for another one that it can join."""
 
@@ -70,7 +79,7 @@ def config_yaml(spec: NodeSpec) -> str:
             "service-cidr": spec.service_cidr,
             "write-kubeconfig-mode": "0600",
         }
-    return yaml.safe_dump(config | dict(spec.config), sort_keys=True)
+    return yaml.safe_dump(config | for_role(spec.config, spec.role), sort_keys=True)
 
 
 def unit(spec: NodeSpec) -> str:
@@ -108,12 +117,12 @@ WantedBy=multi-user.target
 
 def node_script(spec: NodeSpec) -> str:
     """The whole script; to be run as root by bash, with the join token in `$token`."""
-    parts = [_PROLOGUE, TAKE, _FIRST_FILES, fetch_script(spec.binary, "/usr/local/bin/k3s", mode="0755")]
-    parts.append(f"see_version {shlex.quote(spec.version)}")
+    parts = [_PROLOGUE, TAKE, see_step_script(spec.version), _FIRST_FILES]
+    parts += [_SAME_BINARY, fetch_script(spec.binary, BINARY, mode="0755"), f"see_version {shlex.quote(spec.version)}"]
     if spec.tools:
         parts += [fetch_script(spec.tools, f"{TOOLS}/tools.tar"), _UNPACK_TOOLS]
-    for i, image in enumerate(spec.images):
-        parts.append(fetch_script(image, f"{DATA}/agent/images/istio-vms-{i:02d}.tar", link=True))
+    parts.append(k3s_images.keep_script(spec.images, TOOLS))
+    parts.append(_PUT_BINARY)
     parts.append(_install("/etc/rancher/k3s/config.yaml", config_yaml(spec)))
     parts.append(_install("/etc/systemd/system/k3s.service", unit(spec)))
     if spec.containerd_template:
@@ -121,9 +130,10 @@ def node_script(spec: NodeSpec) -> str:
     if spec.peers:
         parts.append(_settle(spec))
     parts.append(_START)
-    parts += (
-        [_AGENT_READY] if spec.role == "agent" else [_API_READY, *([_ETCD_READY] if spec.peers else []), _KUBECONFIG]
-    )
+    ready = [_AGENT_READY] if spec.role == "agent" else [_api_ready(spec), *([_ETCD_READY] if spec.peers else [])]
+    parts += [*ready, _SEE_KEYS, k3s_images.LOAD]
+    if spec.role == "server":
+        parts.append(_KUBECONFIG)
     return "\n".join(parts)
 
 
@@ -159,11 +169,25 @@ install_file() {
 # see_version VERSION: before k3s is started with it.
 see_version() {
   local found
-  found=$(/usr/local/bin/k3s --version | awk 'NR == 1 { print $3 }' || true)
+  found=$("$binary" --version | awk 'NR == 1 { print $3 }' || true)
   [ "$found" != "$1" ] || return 0
   say "cluster.version is $1, and cluster.binary is k3s ${found:-of no version}: they have to be changed together. k3s was left as it runs"
   exit 1
 }
+"""
+
+_SAME_BINARY = f"""\
+# The binary is looked at before it takes the other one's place.
+binary={BINARY}
+mkdir -p {TOOLS}
+[ -e "$binary" ] || [ ! -e /usr/local/bin/k3s ] || ln /usr/local/bin/k3s "$binary" 2>/dev/null || cp -p /usr/local/bin/k3s "$binary"
+"""
+
+_PUT_BINARY = """\
+if ! cmp -s "$binary" /usr/local/bin/k3s; then
+  cp -lf "$binary" /usr/local/bin/.k3s.new 2>/dev/null || cp -p "$binary" /usr/local/bin/.k3s.new
+  mv -fT /usr/local/bin/.k3s.new /usr/local/bin/k3s
+fi
 """
 
 _FIRST_FILES = """\
@@ -217,6 +241,7 @@ if [ "$(cat /run/istio-vms-k3s.inputs 2>/dev/null)" != "$inputs" ] || ! systemct
   systemctl reset-failed k3s 2>/dev/null || true
   systemctl restart --no-block k3s
   echo "$inputs" >/run/istio-vms-k3s.inputs
+  started=yes
 fi
 
 give_up() {{
@@ -238,13 +263,28 @@ until_ready() {{
   say "$what is ready"
 }}"""
 
-_API_READY = """\
-until_ready "the API server" kubectl get --raw /readyz"""
+
+def _api_ready(spec: NodeSpec) -> str:
+    """Asked as clients will ask: a server that came back at another address, or got an endpoint, serves its old certificate for a while."""
+    ask = f"kubectl --server https://{spec.address}:6443"
+    asked = [f'until_ready "the API server at {spec.address}" {ask} get --raw /readyz']
+    if spec.endpoint:
+        named = f"--tls-server-name {shlex.quote(spec.endpoint)}"
+        asked.append(f'until_ready "the certificate for "{shlex.quote(spec.endpoint)} {ask} {named} get --raw /readyz')
+    return "\n".join(asked)
+
 
 # etcd says so once it has a leader and this member votes. k3s always has its metrics port on the loopback (`--etcd-expose-metrics`).
 _ETCD_READY = """\
 etcd_votes() { curl -fsS -m 2 http://127.0.0.1:2381/health | grep -q '"health":"true"'; }
 until_ready "etcd" etcd_votes"""
+
+_SEE_KEYS = """\
+# A server passes over a key that this k3s does not have, and would run without what it asks for.
+unknown=$(journalctl _SYSTEMD_INVOCATION_ID="$(systemctl show -p InvocationID --value k3s)" -o cat --no-pager 2>/dev/null |
+  grep -oE 'Unknown flag [^ ]+' | sort -u | tr '\\n' ';' || true)
+[ -z "$unknown" ] || give_up "a key of cluster.config is of another k3s than cluster.version: $unknown"
+"""
 
 _KUBECONFIG = """\
 cat /etc/rancher/k3s/k3s.yaml >&3
@@ -255,34 +295,116 @@ until_ready "the kubelet" curl -fsS -m 2 http://127.0.0.1:10248/healthz
 """
 
 
-def member_script(name: str) -> str:
-    """Run on a server: waits until node `name` is Ready."""
-    node = shlex.quote(name)
+def register_script(fellows: Sequence[str] = ()) -> str:
+    """Run on a node's own machine: starts its k3s again, unless that is starting anyway; says what it did.
+
+    The node may get another range for its pods: without flannel's file (`WriteSubnetFile` in its pkg/subnet/subnet.go) none starts before
+    flannel knows it. With `fellows`, the other servers' addresses: etcd has put a server out whose node was deleted, and it joins one of
+    those, never a cluster of its own.
+    """
     return f"""\
 set -u
+rejoin() {{
+  local peer
+  [ -e {DATA}/server/db/etcd/tombstone ] || return 0
+  for peer in {" ".join(shlex.quote(f"https://{fellow}:6443") for fellow in fellows)}; do
+    [ "$(curl -ks -m 3 "$peer/ping")" = pong ] || continue
+    echo "server: $peer" >/etc/rancher/k3s/config.yaml.d/join.yaml
+    return 0
+  done
+  echo "etcd has put this server out, and no other one answers for it to join" >&2
+  exit 1
+}}
+if systemctl is-active --quiet k3s && ! curl -fsS -m 2 http://127.0.0.1:10248/healthz >/dev/null 2>&1; then exit 0; fi
+{"rejoin" if fellows else ""}
+rm -f /run/flannel/subnet.env
+systemctl restart --no-block k3s && echo "k3s was started again"
+"""
+
+
+def renumber_script(pod_range: str, former: Sequence[str]) -> str:
+    """Run on a node's own machine: starts the pods anew that have addresses of a range that the node had before.
+
+    A node that registers again may be given another range, and what runs with an address of the former one is reached by nobody. The bridge
+    takes the range's address with the next pod (`forceAddress` in k3s' pkg/agent/flannel/setup.go). The file is flannel's:
+    `WriteSubnetFile` in its pkg/subnet/subnet.go.
+
+    Args:
+        pod_range: `spec.podCIDR` of the node.
+        former: the addresses of these pods.
+    """
+    network = ipaddress.ip_network(pod_range)
+    first = f"{network[1]}/{network.prefixlen}"
+    return f"""\
+set -u
+took_over() {{ grep -qE "^FLANNEL_(IPV6_)?SUBNET={re.escape(first)}$" /run/flannel/subnet.env; }}
+for _ in $(seq {REGISTER_SECONDS * 4}); do took_over && break; sleep 0.25; done
+took_over || {{ echo "flannel has not taken over the node's range {pod_range}; see journalctl -u k3s" >&2; exit 1; }}
+ln -sfn /usr/local/bin/k3s {TOOLS}/bin/crictl
+cri() {{ {TOOLS}/bin/crictl -r unix:///run/k3s/containerd/containerd.sock "$@"; }}
+unreached() {{
+  local sandbox address
+  for sandbox in $(cri pods -q); do
+    address=$(cri inspectp -o go-template --template '{{{{.status.network.ip}}}}' "$sandbox" 2>/dev/null) || continue
+    case " {" ".join(former)} " in *" $address "*) echo "$sandbox" ;; esac
+  done
+}}
+# The kubelet may be at one of them, too: whoever comes second fails.
+for _ in 1 2 3 4 5; do
+  sandboxes=$(unreached)
+  [ -n "$sandboxes" ] || exit 0
+  said=$(cri rmp -f $sandboxes 2>&1) || sleep 1
+done
+[ -z "$(unreached)" ] || {{ echo "$said" >&2; exit 1; }}
+"""
+
+
+def member_script(name: str, address: str = "", *, patient: bool = False) -> str:
+    """Run on a server: waits until node `name` is Ready and, given an address, known to be reached there.
+
+    k3s looks only once a minute whether a node came back at another one, and until then sends everybody to the old one. A node that the
+    cluster does not have, nor gets soon, is said to be `absent`; when `patient`, not before all the time is over.
+    """
+    node = shlex.quote(name)
+    seen = '{.status.conditions[?(@.type=="Ready")].status} {.status.addresses[?(@.type=="InternalIP")].address} '
+    wanted = f"'there True'*{shlex.quote(f' {address} ')}*" if address else "'there True'*"
+    enough = READY_SECONDS if patient else REGISTER_SECONDS
+    return f"""\
+set -u
+absent=0 ready='jsonpath=there {seen}'
 for _ in $(seq {READY_SECONDS * 4}); do
-  ready=$(kubectl get node {node} -o 'jsonpath={{.status.conditions[?(@.type=="Ready")].status}}' 2>/dev/null)
-  [ "$ready" = True ] && exit 0
+  if seen=$(kubectl get node {node} --ignore-not-found -o "$ready" 2>/dev/null); then
+    case "$seen" in {wanted}) exit 0 ;; there*) absent=0 ;; *) absent=$((absent + 1)) ;; esac
+    [ "$absent" -lt {enough * 4} ] || {{ echo absent; exit 0; }}
+  fi
   sleep 0.25
 done
 kubectl describe node {node} >&2
-echo "node {name} was not Ready after {READY_SECONDS} s; see journalctl -u k3s on it" >&2
+echo "node {name} was not Ready{f" at {address}" if address else ""} after {READY_SECONDS} s; see journalctl -u k3s on it" >&2
 exit 1
 """
 
 
 def leave_script(name: str, fellows: Sequence[str] = ()) -> str:
-    """Run on a server: removes node `name` from the cluster; with `fellows`, the other servers, not before one of them is Ready."""
+    """Run on a server: removes node `name` from the cluster; with `fellows`, the other servers, not before one of them is Ready.
+
+    Its pods go with it. Kubernetes itself leaves them for a minute, and callers are sent to them all that time: `podGCController` waits
+    for 40 seconds whether the node comes back. Not by force: k3s's ServiceLB, which gives gateways their addresses, is told of pods that
+    end, and of none that is gone at once (`onChangePod` in its pkg/cloudprovider/servicelb.go).
+    """
     node = shlex.quote(name)
-    remove = f"kubectl delete node {node} --ignore-not-found --timeout=30s"
+    remove = f"""\
+kubectl delete node {node} --ignore-not-found --timeout=30s || exit
+exec kubectl delete pods -A --field-selector spec.nodeName={node} --wait=false
+"""
     if not fellows:
         return remove
     return f"""\
 set -u
 for fellow in {" ".join(map(shlex.quote, fellows))}; do
   ready=$(kubectl get node "$fellow" -o 'jsonpath={{.status.conditions[?(@.type=="Ready")].status}}' 2>/dev/null)
-  [ "$ready" != True ] || exec {remove}
-done
+  [ "$ready" = True ] || continue
+{textwrap.indent(remove, "  ")}done
 echo {node}" is the last server that is Ready, and has the cluster's data: the others have to join it before it may go." \\
   "Servers can only be replaced one at a time" >&2
 exit 1

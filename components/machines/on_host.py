@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 RECORD = "var/lib/istio-vms/host.json"
+"""In a folder that is not ours alone: a host may be the one that nspawn machines run on, and then it has their disks."""
 BRINGS = "var/lib/istio-vms/istio-sidecar.deb.brings"
 """Names of the packages that come with the sidecar's, written before they are installed (`components/artifacts.py`)."""
 PACKAGE, USER, UNIT = "istio-sidecar", "istio-proxy", "istio.service"
@@ -77,7 +78,11 @@ def give_back(request: dict[str, Any]) -> dict[str, Any]:
         _remove(root / place)
     _run("systemctl", "daemon-reload")
     subprocess.run(["systemctl", "reset-failed", UNIT], stderr=subprocess.DEVNULL)
-    _remove((root / RECORD).parent)
+    record = root / RECORD
+    for path in (*record.parent.glob(f"{PACKAGE}.deb*"), record):
+        _remove(path)
+    if not any(record.parent.iterdir()):
+        record.parent.rmdir()
     return {"kept": kept}
 
 

@@ -1,8 +1,9 @@
 """Reads the addresses a LoadBalancer Service is reached at, once they have stopped moving.
 
 k3s's ServiceLB runs one `svclb` pod per node, which takes the Service's ports on that node, and lists the addresses of the nodes whose pod
-is ready at the moment: the list grows for seconds, and its first element changes. Elsewhere a cloud's load balancer gives one address or
-host name, once.
+is ready at the moment: the list grows for seconds, and its first element changes. A node that came back at another address is listed at
+the old one, which may be another machine's by now, until k3s looks again. Elsewhere a cloud's load balancer gives one address or host
+name, once.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from components.command_line import Deadline, Document, Failure, Progress
-from components.kube import ApiObject, Cluster, wait
+from components.kube import ApiObject, Cluster, is_ready, wait
 
 STABLE_SECONDS = 20.0
 """How long a list that some node is missing from must stay the same: longer than the pods of two nodes start apart."""
@@ -30,6 +31,8 @@ class AddressesRequest(Document):
         service: the Service's name.
         ports: the ports it has to have, name to number.
         node_addresses: the nodes' addresses in the order to prefer.
+        nodes: the names of all nodes that the cluster is to have: others are about to leave it, and nobody should be sent there. Empty
+            where the cluster is someone else's.
         timeout_seconds: how long to wait.
     """
 
@@ -38,6 +41,7 @@ class AddressesRequest(Document):
     service: Annotated[str, Field(min_length=1)]
     ports: Mapping[str, int]
     node_addresses: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
     timeout_seconds: Annotated[float, Field(gt=0)] = 120
 
 
@@ -53,11 +57,13 @@ def gateway_addresses(
     progress(f"waiting for the addresses of Service {name}")
     settling = Settling(request, cluster)
     reason = wait(settling.look, Deadline(request.timeout_seconds), sleep)
-    if reason and not settling.addresses:
-        raise Failure(f"Service {name} has no address after {request.timeout_seconds:.0f} s: {reason}")
+    if not settling.addresses:
+        waited = settling.unchanged_seconds if settling.hopeless else request.timeout_seconds
+        raise Failure(f"Service {name} has no address after {waited:.0f} s: {reason or settling.lacking}")
     if settling.lacking:
         progress(f"going on without some nodes: {settling.lacking}")
-    return {"addresses": prefer(settling.addresses, request.node_addresses), "ports": dict(request.ports)}
+    addresses = [one for one in settling.addresses if one not in settling.leaving] or settling.addresses
+    return {"addresses": prefer(addresses, request.node_addresses), "ports": dict(request.ports)}
 
 
 class Settling:
@@ -70,10 +76,17 @@ class Settling:
         self._now = now
         self._since = now()
         self.addresses: list[str] = []
+        self.leaving: set[str] = set()
         self.lacking: str | None = None
+        self.hopeless = False
+
+    @property
+    def unchanged_seconds(self) -> float:
+        """How long the addresses have been the same."""
+        return self._now() - self._since
 
     def look(self) -> str | None:
-        """Why the addresses are not final yet, or None.
+        """Why the addresses are not final yet, or None, also when waiting has no hope.
 
         Raises:
             Failure: the Service does not have the ports.
@@ -83,25 +96,48 @@ class Settling:
         if service is None:
             return "there is no such Service yet"
         _check_ports(request, service)
-        addresses = reached_at(service)
+        listed = reached_at(service)
+        selector = f"{_SERVICE_LABEL}={request.service},{_NAMESPACE_LABEL}={request.namespace}"
+        sets = self._cluster.items("/apis/apps/v1/daemonsets", selector)
+        pods = self._cluster.items("/api/v1/pods", selector) if sets else []
+        nodes = self._serving_nodes(pods) if sets else {}
+        leaving = [name for name in nodes if request.nodes and name not in request.nodes]
+        self.leaving = {address for name in leaving for address in nodes[name]}
+        known = {address for own in nodes.values() for address in own} if sets else set(listed)
+        addresses = [address for address in listed if address in known]
         if addresses != self.addresses:
             self.addresses, self._since = addresses, self._now()
-        self.lacking = self._lacking_nodes(len(addresses))
-        if not addresses:
+        if others := sorted(set(listed) - known):
+            self.lacking = f"{', '.join(others)} in its list is the address of no node that serves it now"
+            return self.lacking
+        wanted = sum(item.get("status", {}).get("desiredNumberScheduled", 0) for item in sets)
+        complete = len(nodes) >= wanted > 0 and all(set(own) & set(listed) for own in nodes.values())
+        self.lacking = None if not sets or complete else self._lacking_nodes(sets, pods, len(listed), wanted)
+        self.hopeless = bool(sets) and not wanted
+        if not addresses and not self.hopeless:
             return (
                 self.lacking or "nothing has given it an address; does the cluster have a load balancer for Services?"
             )
-        settled = not self.lacking or self._now() - self._since >= STABLE_SECONDS
+        settled = not self.lacking or self.unchanged_seconds >= STABLE_SECONDS
         return None if settled else self.lacking
 
-    def _lacking_nodes(self, listed: int) -> str | None:
-        """Which nodes are still to come, where ServiceLB does it; None when all are listed or it is not ServiceLB's."""
-        selector = f"{_SERVICE_LABEL}={self._request.service},{_NAMESPACE_LABEL}={self._request.namespace}"
-        sets = self._cluster.items("/apis/apps/v1/daemonsets", selector)
-        wanted = sum(item.get("status", {}).get("desiredNumberScheduled", 0) for item in sets)
-        if not sets or 0 < wanted <= listed:
-            return None
-        pods = self._cluster.items("/api/v1/pods", selector)
+    def _serving_nodes(self, pods: Sequence[ApiObject]) -> dict[str, list[str]]:
+        """The addresses, as they are now, of each Ready node whose svclb pod is ready.
+
+        As ServiceLB has it, only external ones once any of these nodes has some: `podIPs` in k3s's pkg/cloudprovider/servicelb.go.
+        """
+        on = {pod["spec"].get("nodeName") for pod in pods if is_ready(pod)}
+        nodes = [
+            node for node in self._cluster.items("/api/v1/nodes") if is_ready(node) and node["metadata"]["name"] in on
+        ]
+        external = {node["metadata"]["name"]: _addresses(node, "ExternalIP") for node in nodes}
+        internal = {node["metadata"]["name"]: _addresses(node, "InternalIP") for node in nodes}
+        return {name: found for name, found in external.items() if found} or internal
+
+    def _lacking_nodes(self, sets: Sequence[ApiObject], pods: Sequence[ApiObject], listed: int, wanted: int) -> str:
+        """Which nodes are still to come."""
+        if not wanted:
+            return f"ServiceLB has no node for it: no node has the label {_node_labels(sets)}"
         waiting = [pod for pod in pods if pod.get("status", {}).get("phase") != "Running"]
         if not waiting:
             return f"{listed} of {wanted} nodes serve it"
@@ -143,6 +179,16 @@ def reached_at(service: ApiObject) -> list[str]:
     """Where a LoadBalancer Service is reached now: IP addresses or host names."""
     ingress = service.get("status", {}).get("loadBalancer", {}).get("ingress", [])
     return [entry.get("ip") or entry["hostname"] for entry in ingress]
+
+
+def _addresses(node: ApiObject, kind: str) -> list[str]:
+    return [one["address"] for one in node.get("status", {}).get("addresses", []) if one["type"] == kind]
+
+
+def _node_labels(sets: Sequence[ApiObject]) -> str:
+    """The labels of the nodes that ServiceLB may use: those with `…/enablelb` only, as soon as any node has that."""
+    chosen: list[dict[str, str]] = [item["spec"]["template"]["spec"].get("nodeSelector") or {} for item in sets]
+    return ", ".join(f"{key}={value}" for labels in chosen for key, value in labels.items()) or "it asks for"
 
 
 def _host_ports(pod: ApiObject) -> Iterator[int]:

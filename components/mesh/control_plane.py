@@ -1,7 +1,13 @@
-"""The Istio control plane: base, istiod with a revision, the default tag."""
+"""The Istio control plane: base, istiod with a revision, and what makes that revision the default one.
+
+A change of the revision is a change of istiods: the new one comes up beside the old one, everything moves over once the new one serves,
+and the old one goes last, as Pulumi deletes when all else is done. So nothing that moves is part of a release of base or of an istiod.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
@@ -9,9 +15,15 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components.cluster.access import ClusterAccess
-from components.mesh.charts import Charts, merged
+from components.mesh.charts import RELEASE_SECONDS, Charts, merged
 
 NAMESPACE = "istio-system"
+_DEFAULT_REVISION_CHART = "./components/mesh/default_revision"
+"""Ours. Relative to the program, so that the state is the same whatever folder a checkout is in."""
+_ISTIOD_WEBHOOK_VALUES = (
+    "sidecarInjectorWebhook", "sidecarInjectorWebhookAnnotations", "serviceAnnotations", "istiodRemote", "ipFamilyPolicy", "ipFamilies",
+)  # fmt: skip
+"""What Istio's own templates of the tag's objects read of istiod's values."""
 
 
 class ControlPlaneArgs(TypedDict):
@@ -51,6 +63,10 @@ class ControlPlane(pulumi.ComponentResource):
     """Istio's CRDs: what any Istio resource waits for."""
     istiod: kubernetes.helm.v3.Release
     """The running istiod: what anything with a sidecar waits for."""
+    installed: str
+    """Tells one installation of istiod from another, by chart and values: another one may make another mesh configuration."""
+    default: kubernetes.helm.v3.Release
+    """The tag `default` and the default validator, which lead to that istiod."""
 
     def __init__(self, name: str, args: ControlPlaneArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Install base, then istiod."""
@@ -74,15 +90,26 @@ class ControlPlane(pulumi.ComponentResource):
             "base",
             "istio-base",
             self.namespace,
-            merged({"defaultRevision": self.revision}, args.get("base_values", {})),
+            merged({"defaultRevision": ""}, args.get("base_values", {})),
             options(),
         )
+        values = merged(_istiod_values(args), args.get("istiod_values", {}))
+        self.installed = hashlib.sha256(json.dumps([charts.version, values], sort_keys=True).encode()).hexdigest()
         self.istiod = charts.release(
             "istiod",
             f"istiod-{self.revision}",
             self.namespace,
-            merged(_istiod_values(args), args.get("istiod_values", {})),
+            values,
             options(self.crds),
+        )
+        self.default = kubernetes.helm.v3.Release(
+            "istio-default-revision",
+            name="istio-default-revision",
+            namespace=self.namespace,
+            chart=_DEFAULT_REVISION_CHART,
+            values=_default_revision_values(args),
+            timeout=RELEASE_SECONDS,
+            opts=cluster.options(self, self.istiod),
         )
         self.register_outputs({"revision": self.revision, "istiodHost": self.istiod_host})
 
@@ -91,7 +118,6 @@ def _istiod_values(args: ControlPlaneArgs) -> dict[str, Any]:
     images = {key: args.get(key) for key in ("hub", "tag")}
     return {
         "revision": args["revision"],
-        "revisionTags": ["default"],
         "meshConfig": {"trustDomain": args["trust_domain"]},
         "global": {
             "meshID": args["mesh_id"],
@@ -100,3 +126,10 @@ def _istiod_values(args: ControlPlaneArgs) -> dict[str, Any]:
             **{key: value for key, value in images.items() if value},
         },
     }
+
+
+def _default_revision_values(args: ControlPlaneArgs) -> dict[str, Any]:
+    istiod, base = args.get("istiod_values", {}), args.get("base_values", {})
+    webhooks = {key: istiod[key] for key in _ISTIOD_WEBHOOK_VALUES if key in istiod}
+    validator = {"base": base["base"]} if "base" in base else {}
+    return {**webhooks, **validator, "revision": args["revision"]}

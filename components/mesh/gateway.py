@@ -78,6 +78,7 @@ class Gateway(pulumi.ComponentResource):
                 "service": name,
                 "ports": ports,
                 "node_addresses": cluster.node_addresses,
+                "nodes": cluster.node_names,
                 "timeout_seconds": ADDRESS_SECONDS,
             },
             pulumi.ResourceOptions(

@@ -10,6 +10,7 @@ import pulumi
 from components.cluster.access import ClusterAccess
 from components.mesh.control_plane import NAMESPACE, ControlPlane
 from components.mesh.objects import SECURITY, istio_object
+from components.names import formerly, resource_name
 
 
 class Authorization(TypedDict):
@@ -48,21 +49,23 @@ class MeshPolicies(pulumi.ComponentResource):
     def __init__(self, name: str, args: MeshPoliciesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Apply them; sidecars know of them within a second or two."""
         super().__init__("istio-vms:mesh:MeshPolicies", name, None, opts)
-        options = args["cluster"].options(self, args["control_plane"].crds)
+        crds = args["control_plane"].crds
+        options = args["cluster"].options(self, crds)
         # One called `default` in Istio's own namespace is the mesh's, in any other that namespace's.
         modes = {NAMESPACE: (args["control_plane"].namespace, args["mtls"]), **args["namespace_mtls"]}
         for key, (namespace, mode) in modes.items():
             spec = {"mtls": {"mode": mode}}
             istio_object(f"{name}-mtls-{key}", SECURITY, "PeerAuthentication", "default", namespace, spec, options)
         for policy in args["authorization"]:
+            former = f"{name}-authorization-{policy['namespace_name']}-{policy['name']}"
             istio_object(
-                f"{name}-authorization-{policy['namespace_name']}-{policy['name']}",
+                resource_name("AuthorizationPolicy", (policy["namespace_name"], policy["name"])),
                 SECURITY,
                 "AuthorizationPolicy",
                 policy["name"],
                 policy["namespace"],
                 authorization_spec(policy["app"], policy["allow"], args["trust_domain"]),
-                options,
+                args["cluster"].options(self, crds, formerly=[formerly(former)]),
             )
         self.register_outputs({})
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 import pulumi
-import pulumi_kubernetes as kubernetes
 
 from components.cluster.access import ClusterAccess
 from components.mesh.control_plane import ControlPlane
 from components.mesh.objects import NETWORKING, host, istio_object
+from components.names import formerly, resource_name
 
 RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled,reset,5xx"
 """What Istio retries by itself (its pilot/pkg/networking/core/route/retry), broken connections, and answers of 500 or more.
@@ -56,13 +56,9 @@ class TrafficRoutingArgs(TypedDict):
     namespace: pulumi.Input[str]
     """The Service's namespace."""
     namespace_name: str
-    """Its name, which is part of the Service's host name."""
+    """Its name, which is part of the Service's host name, and of the resources'."""
     service: str
     """The Service's name, which its two rules get too."""
-    app: str | None
-    """With an app the Service is made, over all pods and VMs of that label; without one it is made elsewhere."""
-    port: tuple[str, int] | None
-    """The made Service's port: name and number."""
     versions: Sequence[str]
     """Values of the label `version`, a subset each."""
     routes: Sequence[Route]
@@ -79,46 +75,27 @@ class TrafficRouting(pulumi.ComponentResource):
     def __init__(self, name: str, args: TrafficRoutingArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Apply the rules, before the routes that name their subsets."""
         super().__init__("istio-vms:mesh:TrafficRouting", name, None, opts)
-        cluster, crds = args["cluster"], args["control_plane"].crds
-        if args["app"] and args["port"]:
-            self._service(name, args, args["app"], args["port"])
+        cluster, crds, key = args["cluster"], args["control_plane"].crds, (args["namespace_name"], args["service"])
+        former = f"traffic-{'-'.join(key)}"
         rule = istio_object(
-            f"{name}-rule",
+            resource_name("DestinationRule", key),
             NETWORKING,
             "DestinationRule",
             args["service"],
             args["namespace"],
             destination_rule(host(args["service"], args["namespace_name"]), args["versions"], args["outliers"]),
-            cluster.options(self, crds),
+            cluster.options(self, crds, formerly=[formerly(f"{former}-rule")]),
         )
         istio_object(
-            f"{name}-routes",
+            resource_name("VirtualService", key),
             NETWORKING,
             "VirtualService",
             args["service"],
             args["namespace"],
             virtual_service(host(args["service"], args["namespace_name"]), args["routes"], args["retries"]),
-            cluster.options(self, rule),
+            cluster.options(self, rule, formerly=[formerly(f"{former}-routes")]),
         )
         self.register_outputs({})
-
-    def _service(self, name: str, args: TrafficRoutingArgs, app: str, port: tuple[str, int]) -> None:
-        key, number = port
-        kubernetes.core.v1.Service(
-            f"{name}-service",
-            metadata={
-                "name": args["service"],
-                "namespace": args["namespace"],
-                "labels": {"app": app},
-                # Its endpoints may be VMs only, and the provider would wait for pods that never come.
-                "annotations": {"pulumi.com/skipAwait": "true"},
-            },
-            spec=kubernetes.core.v1.ServiceSpecArgs(
-                selector={"app": app},
-                ports=[kubernetes.core.v1.ServicePortArgs(name=key, port=number, target_port=number)],
-            ),
-            opts=args["cluster"].options(self),
-        )
 
 
 def destination_rule(name: str, versions: Sequence[str], outliers: Mapping[str, Outliers]) -> dict[str, Any]:

@@ -5,7 +5,8 @@ After istio's samples/helloworld/helloworld.yaml and samples/curl/curl.yaml, wit
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypedDict
 
 import pulumi
@@ -14,6 +15,7 @@ from pulumi_kubernetes.core import v1 as core
 
 from components.cluster.access import ClusterAccess
 from components.mesh.control_plane import ControlPlane
+from components.names import Key, formerly, resource_name
 
 SERVICE = "helloworld"
 PORT = 5000
@@ -22,17 +24,59 @@ PLAIN = {"sidecar.istio.io/inject": "false"}
 """Labels of a pod that gets no sidecar whatever its namespace says."""
 
 
+@dataclass(frozen=True)
+class SampleNamespaces:
+    """Names of the namespaces that the sample's pods are in."""
+
+    samples: str
+    """Of helloworld and of the clients `curl` and `stranger`; its pods get sidecars."""
+    guarded: str
+    """Of the clients `curl`, which gets a sidecar, and `plain`, which does not."""
+    outside: str
+    """Of another client `plain`; its pods get no sidecars."""
+
+
+@dataclass(frozen=True)
+class _Pod:
+    """One pod, with a Deployment and an account of the same name."""
+
+    key: Key
+    former: str
+    """What a state of before may call its Deployment, behind the component's name."""
+    selector: Mapping[str, str]
+    labels: Mapping[str, str]
+    """Those of the pod besides the ones that it is found by."""
+
+
+def account_names(namespaces: SampleNamespaces, versions: Iterable[str]) -> dict[Key, str]:
+    """The accounts that the pods run as, each with what a state of before may call it, behind the component's name."""
+    return {pod.key: f"{pod.former}-account" for pod in _pods(namespaces, versions)}
+
+
+def _pods(namespaces: SampleNamespaces, versions: Iterable[str]) -> Iterator[_Pod]:
+    for version in versions:
+        key = (namespaces.samples, f"helloworld-{version}")
+        yield _Pod(key, version, {"app": SERVICE, "version": version}, {})
+    for part, client, namespace, labels in (
+        ("", CLIENT, namespaces.samples, {}),
+        ("", "stranger", namespaces.samples, {}),
+        ("guarded-", CLIENT, namespaces.guarded, {}),
+        ("guarded-", "plain", namespaces.guarded, PLAIN),
+        ("outside-", "plain", namespaces.outside, {}),
+    ):
+        yield _Pod((namespace, client), f"{part}{client}", {"app": client}, labels)
+
+
 class HelloworldArgs(TypedDict):
     """Where the sample runs, and its images."""
 
     cluster: ClusterAccess
     control_plane: ControlPlane
-    namespace: pulumi.Input[str]
-    """Of helloworld and of the clients `curl` and `stranger`; its pods get sidecars."""
-    guarded_namespace: pulumi.Input[str]
-    """Of the clients `curl`, which gets a sidecar, and `plain`, which does not."""
-    outside_namespace: pulumi.Input[str]
-    """Of another client `plain`; its pods get no sidecars."""
+    sample_namespaces: SampleNamespaces
+    namespaces: Mapping[str, pulumi.Input[str]]
+    """The namespaces themselves, by their names."""
+    accounts: Mapping[Key, kubernetes.core.v1.ServiceAccount]
+    """Those of `account_names`."""
     images: Mapping[str, str]
     """Version to image."""
     client_image: str
@@ -40,7 +84,7 @@ class HelloworldArgs(TypedDict):
 
 
 class Helloworld(pulumi.ComponentResource):
-    """A Service over two Deployments, and the clients, each with an account, a label `app` and a container of its own name."""
+    """Two Deployments behind one Service, and the clients, each with an account, a label `app` and a container of its own name."""
 
     running: list[pulumi.Resource]
     """Done when every pod is available."""
@@ -48,68 +92,38 @@ class Helloworld(pulumi.ComponentResource):
     def __init__(self, name: str, args: HelloworldArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Deploy both versions and the clients."""
         super().__init__("istio-vms:samples:Helloworld", name, None, opts)
-        cluster, namespace, guarded = args["cluster"], args["namespace"], args["guarded_namespace"]
-        self._options = cluster.options(self, args["control_plane"].istiod)
-        kubernetes.core.v1.Service(
-            f"{name}-service",
-            metadata={"name": SERVICE, "namespace": namespace, "labels": {"app": SERVICE}},
-            spec=core.ServiceSpecArgs(
-                selector={"app": SERVICE},
-                ports=[core.ServicePortArgs(name="http", port=PORT, target_port=PORT)],
-            ),
-            opts=cluster.options(self),
-        )
-        self.running = [
-            self._deployment(
-                f"{name}-{version}",
-                f"helloworld-{version}",
-                namespace,
-                {"app": SERVICE, "version": version},
-                _container(SERVICE, image, ports=[PORT]),
+        self.running = []
+        for pod in _pods(args["sample_namespaces"], args["images"]):
+            app = pod.selector["app"]
+            container = (
+                _container(app, args["images"][pod.selector["version"]], ports=[PORT])
+                if app == SERVICE
+                else _container(app, args["client_image"], command=["/bin/sleep", "infinity"])
             )
-            for version, image in args["images"].items()
-        ]
-        for part, client, where, labels in (
-            ("", CLIENT, namespace, {}),
-            ("", "stranger", namespace, {}),
-            ("guarded-", CLIENT, guarded, {}),
-            ("guarded-", "plain", guarded, PLAIN),
-            ("outside-", "plain", args["outside_namespace"], {}),
-        ):
-            container = _container(client, args["client_image"], command=["/bin/sleep", "infinity"])
-            self.running.append(
-                self._deployment(f"{name}-{part}{client}", client, where, {"app": client}, container, labels)
-            )
+            self.running.append(self._deployment(f"{name}-{pod.former}", pod, container, args))
         self.register_outputs({})
 
     def _deployment(
-        self,
-        resource: str,
-        name: str,
-        namespace: pulumi.Input[str],
-        selector: Mapping[str, str],
-        container: core.ContainerArgs,
-        labels: Mapping[str, str] | None = None,
+        self, former: str, pod: _Pod, container: core.ContainerArgs, args: HelloworldArgs
     ) -> kubernetes.apps.v1.Deployment:
-        """One pod with an account of the same name; `labels` are the pod's besides those it is found by."""
-        account = kubernetes.core.v1.ServiceAccount(
-            f"{resource}-account", metadata={"name": name, "namespace": namespace}, opts=self._options
-        )
+        namespace, name = pod.key
         return kubernetes.apps.v1.Deployment(
-            resource,
-            metadata={"name": name, "namespace": namespace, "labels": selector},
+            resource_name("Deployment", pod.key),
+            metadata={"name": name, "namespace": args["namespaces"][namespace], "labels": pod.selector},
             spec=kubernetes.apps.v1.DeploymentSpecArgs(
-                selector=kubernetes.meta.v1.LabelSelectorArgs(match_labels=selector),
+                selector=kubernetes.meta.v1.LabelSelectorArgs(match_labels=pod.selector),
                 template=core.PodTemplateSpecArgs(
-                    metadata=kubernetes.meta.v1.ObjectMetaArgs(labels={**selector, **(labels or {})}),
+                    metadata=kubernetes.meta.v1.ObjectMetaArgs(labels={**pod.selector, **pod.labels}),
                     spec=core.PodSpecArgs(
-                        service_account_name=account.metadata.apply(lambda metadata: str(metadata.name)),
+                        service_account_name=args["accounts"][pod.key].metadata.apply(
+                            lambda metadata: str(metadata.name)
+                        ),
                         termination_grace_period_seconds=1,
                         containers=[container],
                     ),
                 ),
             ),
-            opts=self._options,
+            opts=args["cluster"].options(self, args["control_plane"].istiod, formerly=[formerly(former)]),
         )
 
 

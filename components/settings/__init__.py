@@ -8,7 +8,7 @@ Keys in the stack file are camelCase; `Pulumi.yaml` lists the same tables with t
 
 from components.settings.artifacts import machine_path, missing_files
 from components.settings.problems import Problem, SettingsError
-from components.settings.reading import load, parse
+from components.settings.reading import TABLES, find_problems, key_problems, load, parse
 from components.settings.stack import Settings, node_names
 from components.settings.tables import (
     AnyCluster,
@@ -46,6 +46,7 @@ from components.settings.tables import (
 from components.settings.values import DriverName, MtlsMode, mib
 
 __all__ = [
+    "TABLES",
     "AnyCluster",
     "Artifact",
     "AuthorizationSettings",
@@ -82,6 +83,8 @@ __all__ = [
     "TrafficSettings",
     "VmSettings",
     "WorkloadSettings",
+    "find_problems",
+    "key_problems",
     "load",
     "machine_path",
     "mib",

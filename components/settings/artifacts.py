@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from components.cluster import kubeconfig
 from components.settings.problems import PROJECT, Problem
@@ -15,6 +16,7 @@ from components.settings.tables import (
     ExistingClusterSettings,
     MachinesSettings,
     MeshSettings,
+    WorkloadSettings,
 )
 from components.settings.values import DriverName
 
@@ -62,35 +64,49 @@ def check_artifacts(
             )
 
 
-def _images(settings: Settings) -> Iterator[tuple[str, str]]:
-    if settings.machines.image:
-        yield f"{PROJECT}:machines.image", settings.machines.image
-    own = [(f"{PROJECT}:cluster.{name}.image", pool.image) for name, pool in settings.cluster.pools.items()]
-    for i, workload in enumerate(settings.workloads):
+def _images(
+    machines: MachinesSettings, cluster: AnyCluster | None, workloads: Sequence[WorkloadSettings]
+) -> Iterator[tuple[str, str]]:
+    if machines.image:
+        yield f"{PROJECT}:machines.image", machines.image
+    pools = cluster.pools if cluster else {}
+    own = [(f"{PROJECT}:cluster.{name}.image", pool.image) for name, pool in pools.items()]
+    for i, workload in enumerate(workloads):
         own += [(f"{PROJECT}:workloads[{i}].vms[{j}].image", vm.image) for j, vm in enumerate(workload.vms)]
     yield from ((at, image) for at, image in own if image)
 
 
 def missing_files(settings: Settings) -> list[Problem]:
     """Files and folders the settings name that are not on this machine, and a kubeconfig that is of no use."""
-    on_hosts = settings.machines.driver is DriverName.EXISTING
-    artifacts = () if on_hosts else _artifacts(settings.cluster, settings.mesh)
-    named = [(f"{at}.path", artifact.path) for at, artifact in artifacts]
-    named += [(f"{PROJECT}:machines.mounts[{i}].source", m.source) for i, m in enumerate(settings.machines.mounts)]
-    named += [(f"{PROJECT}:machines.privateKeyFile", settings.machines.private_key_file)]
-    if settings.machines.driver is DriverName.NSPAWN:
-        named += [(at, str(Path(image).expanduser())) for at, image in _images(settings)]
-    if settings.mesh.charts.directory:
+    return missing_in(vars(settings))
+
+
+def missing_in(tables: Mapping[str, Any]) -> list[Problem]:
+    """The same for tables of which some may not be there, because they are not right."""
+    machines: MachinesSettings | None = tables.get("machines")
+    cluster: AnyCluster | None = tables.get("cluster")
+    mesh: MeshSettings | None = tables.get("mesh")
+    named: list[tuple[str, str | None]] = []
+    if machines and machines.driver is not DriverName.EXISTING:
+        named += [(f"{at}.path", artifact.path) for at, artifact in _artifacts(cluster, mesh)]
+    if machines:
+        named += [(f"{PROJECT}:machines.mounts[{i}].source", m.source) for i, m in enumerate(machines.mounts)]
+        named += [(f"{PROJECT}:machines.privateKeyFile", machines.private_key_file)]
+    nspawn = machines is not None and machines.driver is DriverName.NSPAWN
+    if machines and nspawn:
+        images = _images(machines, cluster, tables.get("workloads") or ())
+        named += [(at, str(Path(image).expanduser())) for at, image in images]
+    if mesh and mesh.charts.directory:
         charts = ("base", "istiod", "gateway")
-        named += [(f"{PROJECT}:mesh.charts.directory", f"{settings.mesh.charts.directory}/{chart}") for chart in charts]
-    hint = "`make tools` makes the lab's files" if settings.machines.driver is DriverName.NSPAWN else "check the path"
+        named += [(f"{PROJECT}:mesh.charts.directory", f"{mesh.charts.directory}/{chart}") for chart in charts]
+    hint = "`make tools` makes the lab's files" if nspawn else "check the path"
     missing = [
         Problem(at, f"{path!r}: does not exist; {hint}") for at, path in named if path and not Path(path).exists()
     ]
-    return [*missing, *_unusable_kubeconfig(settings.cluster)]
+    return [*missing, *_unusable_kubeconfig(cluster)]
 
 
-def _unusable_kubeconfig(cluster: AnyCluster) -> Iterator[Problem]:
+def _unusable_kubeconfig(cluster: AnyCluster | None) -> Iterator[Problem]:
     if isinstance(cluster, ExistingClusterSettings):
         try:
             kubeconfig.read(cluster.existing.kubeconfig, cluster.existing.context)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any, cast
 
 import pulumi
 
@@ -30,6 +32,25 @@ class SettingsError(pulumi.RunError):
         self.problems = problems
         listing = "\n".join(f"  - {problem}" for problem in problems)
         super().__init__(f"{len(problems)} error(s) in the settings of this stack:\n{listing}")
+
+
+def without_values(problem: Problem, values: Iterable[Any]) -> Problem:
+    """The problem without any of these values and what is in them, which must not be shown."""
+    message = problem.message
+    for text in sorted({text for value in values for text in _texts(value)}, key=len, reverse=True):
+        message = re.sub(rf"(?<!\w){re.escape(text)}(?!\w)", "[secret]", message)
+    return Problem(problem.path, message)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for inner in cast("dict[str, Any]", value).values():
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in cast("list[Any]", value):
+            yield from _texts(inner)
+    elif not isinstance(value, bool) and value not in (None, ""):
+        yield str(value)
 
 
 def duplicates(names: Iterable[tuple[str, str]], what: str) -> Iterator[Problem]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import pulumi
 from pulumi.runtime import config as runtime_config
 from pydantic import Discriminator, Tag, TypeAdapter, ValidationError
 
-from components.settings.artifacts import missing_files
+from components.settings.artifacts import missing_files, missing_in
 from components.settings.checks import check
-from components.settings.problems import PROJECT, Problem, SettingsError
+from components.settings.problems import PROJECT, Problem, SettingsError, without_values
+from components.settings.salvage import Left
 from components.settings.stack import Settings
 from components.settings.tables import (
     ClusterSettings,
@@ -51,6 +52,10 @@ _SECTIONS: dict[str, TypeAdapter[Any]] = {
     "traffic": TypeAdapter(tuple[TrafficSettings, ...]),
     "protection": TypeAdapter(ProtectionSettings),
 }
+TABLES = tuple(_SECTIONS)
+"""The names of all tables."""
+_OTHERS = ("pulumi", "command", "kubernetes")
+"""Who else reads `config`: Pulumi and the providers."""
 _DEFAULTS: dict[str, Any] = {
     "workloads": (),
     "samples": SampleSettings(),
@@ -75,13 +80,51 @@ def load() -> Settings:
     everything = runtime_config.CONFIG.get()
     raw = {key.removeprefix(prefix): value for key, value in everything.items() if key.startswith(prefix)}
     secret = {key for key in raw if runtime_config.is_config_secret(prefix + key)}
+    applied = not pulumi.runtime.is_dry_run()
+    problems = [*key_problems(list(everything)), *find_problems(pulumi.get_stack(), raw, secret, files=applied)]
+    if problems:
+        raise SettingsError(problems)
     settings = parse(pulumi.get_stack(), raw, secret)
-    missing = missing_files(settings)
-    if missing and not pulumi.runtime.is_dry_run():
-        raise SettingsError(missing)
-    for problem in missing:
+    for problem in missing_files(settings):
         pulumi.log.warn(f"{problem} (an error when this is applied)")
     return settings
+
+
+def key_problems(keys: Sequence[str]) -> Iterator[Problem]:
+    """Keys of `config` that are nobody's: neither this project's, with its name in front or without, nor Pulumi's or a provider's.
+
+    Unknown tables of the project are left to `find_problems`.
+    """
+    for key in keys:
+        namespace, colon, name = key.partition(":")
+        if not colon and f"{PROJECT}:{key}" in keys:
+            yield Problem(f"config: {key}", f"is there twice, also as {PROJECT}:{key}")
+        elif colon and (namespace not in (PROJECT, *_OTHERS) or not name):
+            yield Problem(
+                f"config: {key}",
+                f"unknown; the stack's tables begin with {PROJECT}:, further settings with {', '.join(_OTHERS)}",
+            )
+
+
+def find_problems(
+    stack: str,
+    raw: Mapping[str, str],
+    secret: set[str] | None = None,
+    *,
+    files: bool = False,
+    skip: Collection[str] = (),
+) -> list[Problem]:
+    """All that is wrong with settings as Pulumi hands them over; see `parse`.
+
+    Args:
+        stack: the stack's name.
+        raw: `machines`, `cluster`, … to their JSON text.
+        secret: keys whose values must not be shown.
+        files: whether files that are named and are not on this machine count.
+        skip: tables of which it is known that they are wrong.
+    """
+    parsed, problems = _read(stack, raw, secret or set(), skip)
+    return [*problems, *(missing_in(parsed) if files else ())]
 
 
 def parse(stack: str, raw: Mapping[str, str], secret: set[str] | None = None) -> Settings:
@@ -95,24 +138,37 @@ def parse(stack: str, raw: Mapping[str, str], secret: set[str] | None = None) ->
     Raises:
         SettingsError: with every error at once.
     """
+    parsed, problems = _read(stack, raw, secret or set())
+    if problems:
+        raise SettingsError(problems)
+    return Settings(stack=stack, **parsed)
+
+
+def _read(
+    stack: str, raw: Mapping[str, str], secret: set[str], skip: Collection[str] = ()
+) -> tuple[dict[str, Any], list[Problem]]:
+    """The tables that are right, and all problems."""
     problems: list[Problem] = []
-    parsed = dict(_DEFAULTS)
+    parsed, left = dict(_DEFAULTS), Left()
     for key in [*_SECTIONS, *sorted(set(raw) - set(_SECTIONS))]:
         if key not in _SECTIONS:
             problems.append(Problem(f"{PROJECT}:{key}", f"unknown; known are {', '.join(_SECTIONS)}"))
+        elif key in skip:
+            parsed.pop(key, None)
         elif key not in raw:
             if key not in _DEFAULTS:
                 problems.append(Problem(f"{PROJECT}:{key}", "missing; this table is needed"))
         else:
+            text = _json_text(raw[key])
             try:
-                parsed[key] = _SECTIONS[key].validate_json(_json_text(raw[key]), strict=True)
+                parsed[key] = _SECTIONS[key].validate_json(text, strict=True)
             except ValidationError as error:
                 parsed.pop(key, None)
-                problems += _problems(key, error, hide=key in (secret or set()))
-    problems += check(stack, parsed)
-    if problems:
-        raise SettingsError(problems)
-    return Settings(stack=stack, **parsed)
+                problems += _problems(key, error, hide=key in secret)
+                left.take(key, _SECTIONS[key], text, error)
+    problems += left.told(check(stack, {**parsed, **left.tables}, incomplete=left.lists.keys()))
+    hidden = [json.loads(_json_text(raw[key])) for key in secret if key in raw]
+    return parsed, [without_values(problem, hidden) for problem in problems]
 
 
 def _json_text(value: str) -> str:

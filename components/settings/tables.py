@@ -24,6 +24,7 @@ from components.settings.values import (
     Memory,
     MtlsMode,
     NamespacedName,
+    PackagedComponent,
     Port,
     Revision,
     Sha256,
@@ -131,7 +132,7 @@ class ClusterSettings(Table):
     service_cidr: Cidr = "10.43.0.0/16"
     servers: NodePool = NodePool(count=1, memory="3Gi")
     agents: NodePool = NodePool(count=2)
-    disable: tuple[Literal["metrics-server", "local-storage", "coredns"], ...] = ()
+    disable: tuple[PackagedComponent, ...] = ()
     config: dict[str, Any] = {}
     service_options: dict[str, str] = {}
     containerd_template: str = ""

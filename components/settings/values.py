@@ -50,6 +50,19 @@ def mib(quantity: str) -> int:
     return number * 1024 if quantity.endswith("Gi") else number
 
 
+_NEEDED = {
+    "traefik": "is off, always; remove it here",
+    "servicelb": "is what gateways get their addresses from; remove it here",
+    "coredns": "is what pods and gateways find istiod by; remove it here",
+}
+
+
+def _packaged(value: str) -> str:
+    if value not in ("metrics-server", "local-storage"):
+        raise ValueError(_NEEDED.get(value, "should be metrics-server or local-storage"))
+    return value
+
+
 def _expand(value: str) -> str:
     path = Path(value).expanduser()
     if not path.is_absolute():
@@ -69,13 +82,13 @@ Revision = Annotated[
 """An Istio revision: part of istiod's name, so it may begin with a digit."""
 K3sVersion = Annotated[
     str,
-    matching(r"v1\.(2[89]|3\d)\.\d+\+k3s\d+", "should be a k3s release from v1.28 on in full, such as v1.32.0+k3s1"),
+    matching(r"v1\.(2[89]|3\d)\.\d+\+k3s\d+", "should be a k3s release from v1.28 on in full, such as v1.36.5+k3s1"),
 ]
 IstioVersion = Annotated[
     str,
     matching(
         r"1\.(3\d|[4-9]\d)(\.\d+|-alpha\.[0-9a-f.]+)",
-        "should be an Istio release from 1.30 on, whose gateway chart has networkGatewayPorts, such as 1.30.3",
+        "should be an Istio release from 1.30 on, whose gateway chart has networkGatewayPorts, such as 1.30.5",
     ),
 ]
 Sha256 = Annotated[str, matching(r"[0-9a-f]{64}", "should be 64 hexadecimal digits")]
@@ -94,6 +107,8 @@ NamespacedName = Annotated[
         "should be a namespace and a name with / between, such as sample/helloworld",
     ),
 ]
+PackagedComponent = Annotated[str, AfterValidator(_packaged)]
+"""A component that k3s brings along and a cluster can do without."""
 HostName = Annotated[
     str,
     matching(

@@ -1,4 +1,4 @@
-"""`python3 -m components.workloads join|leave|root-certificate`: JSON on stdin and stdout, progress on stderr."""
+"""`python3 -m components.workloads join|leave`: JSON on stdin and stdout, progress on stderr."""
 
 from __future__ import annotations
 
@@ -23,16 +23,7 @@ def leave(request: joining.JoinRequest, progress: Progress) -> dict[str, Any]:
         return joining.leave(request, ApiCluster(request.kubeconfig), vm, progress)
 
 
-def root_certificate(request: joining.RootCertificateRequest, progress: Progress) -> dict[str, Any]:
-    """Read the mesh's root certificate."""
-    return joining.root_certificate(request, ApiCluster(request.kubeconfig), progress)
-
-
-VERBS = {
-    "join": Verb(joining.JoinRequest, join),
-    "leave": Verb(joining.JoinRequest, leave),
-    "root-certificate": Verb(joining.RootCertificateRequest, root_certificate),
-}
+VERBS = {"join": Verb(joining.JoinRequest, join), "leave": Verb(joining.JoinRequest, leave)}
 
 if __name__ == "__main__":
     sys.exit(main("components.workloads", VERBS, sys.argv[1:]))

@@ -6,6 +6,7 @@ connection and since when as well. Annotation names are those of Istio's API (`a
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -43,6 +44,18 @@ class Entry:
     healthy: bool | None = None
     message: str = ""
     reported_at: str = ""
+
+    def why_cut_off(self, istiods: Mapping[str, datetime]) -> str | None:
+        """Why nothing holds the connection that the entry tells of, or None when something does.
+
+        Args:
+            istiods: when each istiod pod that there is was last started.
+        """
+        if self.controller not in istiods:
+            return f"its own, pod {self.controller}, is gone"
+        if _time(self.connected_at) < istiods[self.controller]:
+            return f"its own, pod {self.controller}, was started anew since"
+        return None
 
 
 NO_ENTRY = Entry(name="")
@@ -107,6 +120,21 @@ def parse(found: ApiObject) -> Entry:
     )
 
 
+def istiods(pods: Sequence[ApiObject]) -> dict[str, datetime]:
+    """When each istiod was last started, by its pod's name."""
+    return {
+        pod["metadata"]["name"]: max(
+            (
+                _time(container["state"]["running"]["startedAt"])
+                for container in pod.get("status", {}).get("containerStatuses", [])
+                if "running" in container["state"]
+            ),
+            default=LONG_AGO,
+        )
+        for pod in pods
+    }
+
+
 def not_connected(cluster: Cluster, member: MemberSpec, entry: Entry | None, start: Start) -> str | None:
     """Why the member has no connection to istiod, or None when it has one.
 
@@ -130,11 +158,16 @@ def not_connected(cluster: Cluster, member: MemberSpec, entry: Entry | None, sta
     return None
 
 
+def is_unreported(entry: Entry, start: Start) -> bool:
+    """Whether the entry has no health report from the sidecar's last start."""
+    return entry.healthy is None or not start.precedes_report(entry)
+
+
 def not_healthy(member: MemberSpec, entry: Entry, start: Start) -> str | None:
     """Why a connected member is not ready for traffic, or None when it is; without a probe it always is."""
     if not member.probe:
         return None
-    if entry.healthy is None or not start.precedes_report(entry):
+    if is_unreported(entry, start):
         return f"WorkloadEntry {entry.name} is connected; its first health report has not come yet"
     if not entry.healthy:
         return f"WorkloadEntry {entry.name} is connected, but its application is not healthy: {entry.message or 'no reason given'}"

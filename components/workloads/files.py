@@ -1,8 +1,8 @@
 """The files that make a virtual machine a member of the mesh, rendered from plain data.
 
 They equal what `istioctl x workload entry configure --autoregister --internalIP …` writes for the same WorkloadGroup, except for the
-port of istiod at the east-west gateway, which istioctl fixes at 15012. The format's source is Istio's
-`istioctl/pkg/workload/workload.go`; `tests/unit/workloads/golden` has files written by the real istioctl.
+port of istiod at the east-west gateway, which istioctl fixes at 15012, and for the gateway's further addresses in `hosts`. The format's
+source is Istio's `istioctl/pkg/workload/workload.go`; `tests/unit/workloads/golden` has files written by the real istioctl.
 """
 
 from __future__ import annotations
@@ -33,6 +33,11 @@ MESH_CONFIG = "/etc/istio/config/mesh"
 ROOT_CERTIFICATE = "/etc/certs/root-cert.pem"
 TOKEN = "/var/run/secrets/tokens/istio-token"  # noqa: S105 - a path
 UNIT_DROP_IN = "/etc/systemd/system/istio.service.d/10-istio-vms.conf"
+KEEPALIVE_DROP_IN = "/etc/systemd/system/istio.service.d/20-istio-vms-keepalive.conf"
+
+KEEPALIVE_SECONDS, SILENCE_SECONDS = 20, 5
+"""After how long without a word the sidecar's agent asks istiod whether it is there, and how long it waits for the answer. Left alone it
+is 30 and 10, so that a gateway's node that died is noticed after 40 s. istiod takes asking more often than every 15 s for abuse."""
 
 _CANONICAL_NAME = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
 _CANONICAL_REVISION = ("service.istio.io/canonical-revision", "app.kubernetes.io/version", "version")
@@ -55,7 +60,7 @@ class MemberSpec(Document):
         trust_domain: the mesh's trust domain.
         revision: of the istiod to connect to; empty or `default` for the one without a revision.
         istiod_namespace: where that istiod runs.
-        gateway_addresses: of the east-west gateway: IP addresses, of which the first is used, or one host name.
+        gateway_addresses: of the east-west gateway: IP addresses, each of which serves, or one host name.
         istiod_port: the port of istiod at the gateway.
         address: the member's own IP address, as its callers see it.
         probe: the WorkloadGroup's `probe`, with Kubernetes' spelling; None for none.
@@ -176,8 +181,15 @@ def mesh_yaml(spec: MemberSpec) -> str:
 
 
 def hosts(spec: MemberSpec) -> str:
-    """The line for `/etc/hosts` that leads istiod's name to the gateway; empty where the gateway has a name of its own."""
-    return "" if spec.gateway_host_name else f"{spec.gateway_addresses[0]} {spec.istiod_host}\n"
+    """The lines for `/etc/hosts` that lead istiod's name to the gateway; empty where the gateway has a name of its own.
+
+    The sidecar tries one address after the other; members begin at different ones, so that a node that goes is not everybody's.
+    """
+    if spec.gateway_host_name:
+        return ""
+    first = int(ipaddress.ip_address(spec.address)) % len(spec.gateway_addresses)
+    addresses = [*spec.gateway_addresses[first:], *spec.gateway_addresses[:first]]
+    return "".join(f"{address} {spec.istiod_host}\n" for address in addresses)
 
 
 def unit_drop_in(routes: Sequence[Route] = ()) -> str:
@@ -201,6 +213,14 @@ def unit_drop_in(routes: Sequence[Route] = ()) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def keepalive_drop_in() -> str:
+    """Has the sidecar notice soon that its way to istiod is gone, and take another. It counts from the sidecar's next start on."""
+    return (
+        "[Service]\n"
+        f"Environment=GRPC_KEEPALIVE_INTERVAL={KEEPALIVE_SECONDS}s GRPC_KEEPALIVE_TIMEOUT={SILENCE_SECONDS}s\n"
+    )
+
+
 def sidecar_files(spec: MemberSpec, root_certificate: str, token: str) -> dict[str, File]:
     """Every file of a member by its path, but for the block in `/etc/hosts` and its copy, which carry the machine's own name too.
 
@@ -211,13 +231,14 @@ def sidecar_files(spec: MemberSpec, root_certificate: str, token: str) -> dict[s
         MESH_CONFIG: File(mesh_yaml(spec)),
         ROOT_CERTIFICATE: File(root_certificate, effect=Effect.CERTIFICATE, rewritten=True),
         UNIT_DROP_IN: File(unit_drop_in(spec.routes)),
+        KEEPALIVE_DROP_IN: File(keepalive_drop_in(), effect=Effect.NONE),
         TOKEN: File(token, mode=0o600, owner="istio-proxy", effect=Effect.NONE),
     }
 
 
 def member_paths() -> tuple[str, ...]:
     """The paths of `sidecar_files`: what leaving the mesh removes."""
-    return (CLUSTER_ENV, MESH_CONFIG, ROOT_CERTIFICATE, UNIT_DROP_IN, TOKEN)
+    return (CLUSTER_ENV, MESH_CONFIG, ROOT_CERTIFICATE, UNIT_DROP_IN, KEEPALIVE_DROP_IN, TOKEN)
 
 
 def _proxy_config(spec: MemberSpec) -> dict[str, Any]:

@@ -8,7 +8,7 @@ is what it should be is left alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Annotated, Any
@@ -27,6 +27,9 @@ TOKEN_AUDIENCE = "istio-ca"  # noqa: S105 - not a secret
 ENTRY_GRACE_SECONDS = 10
 """How long a sidecar that runs may be without a connection before it is restarted: istiod does not make an entry that someone
 deleted again while the connection stands, and the agent's own attempts are seconds apart."""
+GATEWAY_SECONDS = 30
+"""How long a gateway none of whose addresses answers may take to: one that is being started takes a moment."""
+ATTEMPT_SECONDS = 3
 READY_SECONDS = 60
 """How long one look at cloud-init may take on the machine: a connection that died unnoticed costs no more."""
 LOG_LINES = 8
@@ -44,6 +47,7 @@ class JoinRequest(Document):
         node_addresses: of the nodes whose pods the machine reaches directly; none where it goes through the gateway.
         token_seconds: how long the token for the first connection is valid.
         timeout_seconds: for all of it, the machine's own setting up included.
+        gateway_seconds: how long to wait for a gateway that does not answer at any address.
     """
 
     kubeconfig: str = Field(repr=False)
@@ -54,35 +58,7 @@ class JoinRequest(Document):
     node_addresses: tuple[str, ...] = ()
     token_seconds: Annotated[int, Field(ge=600)] = 3600
     timeout_seconds: Annotated[float, Field(gt=0)] = 600
-
-
-class RootCertificateRequest(Document):
-    """What `root-certificate` reads. `namespace` is any namespace of the mesh's cluster."""
-
-    kubeconfig: str = Field(repr=False)
-    namespace: Annotated[str, Field(min_length=1)]
-    timeout_seconds: Annotated[float, Field(gt=0)] = 120
-
-
-def root_certificate(request: RootCertificateRequest, cluster: Cluster, progress: Progress) -> dict[str, Any]:
-    """The mesh's root certificate as `{"root_certificate": PEM}`; istiod writes it to a new namespace a moment after its start.
-
-    Raises:
-        Failure: it was not there in time.
-    """
-    path = f"/api/v1/namespaces/{request.namespace}/configmaps/istio-ca-root-cert"
-    found: dict[str, str] = {}
-
-    def look() -> str | None:
-        found.update((cluster.get(path) or {}).get("data", {}))
-        missing = f"ConfigMap istio-ca-root-cert is not in namespace {request.namespace} yet"
-        return None if "root-cert.pem" in found else missing
-
-    progress(f"waiting for the root certificate in namespace {request.namespace}")
-    reason = wait(look, Deadline(request.timeout_seconds))
-    if reason:
-        raise Failure(f"{reason} after {request.timeout_seconds:.0f} s. Does istiod run, and does the namespace exist?")
-    return {"root_certificate": found["root-cert.pem"]}
+    gateway_seconds: Annotated[float, Field(gt=0)] = GATEWAY_SECONDS
 
 
 @dataclass
@@ -100,6 +76,7 @@ class Join:
         self.deadline = Deadline(self.request.timeout_seconds)
         self.start = Start()
         self.host_name = ""
+        self.started = False
         own = () if self.request.ssh.port == 22 else (self.request.ssh.port,)
         self.member = self.request.member.model_copy(update={"uncaptured_ports": own})
 
@@ -111,9 +88,8 @@ class Join:
         """
         self._wait_for_machine()
         self._find_routes()
-        started = self._install(self._own_entry())
-        found = self._wait_for_connection(may_restart=not started)
-        found = self._wait_for_health(found)
+        self._install(self._own_entry())
+        found = self._wait_for_health(self._wait_for_connection())
         self.progress(f"{found.name} is connected and healthy")
         return {
             "workload_entry": found.name,
@@ -167,8 +143,8 @@ class Join:
         self.cluster.delete(entry.path(self.member.namespace, found.name))
         return NO_ENTRY
 
-    def _install(self, before: Entry) -> bool:
-        """Bring files and certificate up to date; whether the sidecar was started, so that what its entry said `before` is outdated."""
+    def _install(self, before: Entry) -> None:
+        """Bring files and certificate up to date; where the sidecar was started for it, what its entry said `before` is outdated."""
         self.progress("getting a token and writing the member's files")
         member = self.member
         jwt = token(self.cluster, member.namespace, member.service_account, TOKEN_AUDIENCE, self.request.token_seconds)
@@ -177,27 +153,55 @@ class Join:
         if flaw := certificate.flaw(self.vm, member.spiffe_id):
             self.progress(f"the member's certificate {flaw}: it will get one for the token")
         answer = self.vm.ask(
-            "install", files=documents, hosts=hosts(member), new_certificate=bool(flaw), set_owners=True
+            "install",
+            files=documents,
+            hosts=hosts(member),
+            port=member.istiod_port,
+            new_certificate=bool(flaw),
+            set_owners=True,
         )
         changes = ", ".join(answer["changed"]) or "nothing"
-        started = answer["restarted"]
+        self.started = answer["restarted"]
         self.host_name = answer["host_name"]
-        self.start = Start(before=before) if started else Start.found(answer["running_since"])
-        self.progress(f"changed: {changes}; sidecar {'started' if started else 'left running'}")
-        return started
+        self.start = Start(before=before) if self.started else Start.found(answer["running_since"])
+        self.progress(f"changed: {changes}; sidecar {'started' if self.started else 'left running'}")
 
-    def _wait_for_connection(self, may_restart: bool) -> Entry:
+    def _restart(self, reason: str) -> None:
+        """Once is enough: what does not help then will not help again."""
+        self.progress(f"{reason}: restarting the sidecar")
+        self.start, self.started = Start(before=entry.find(self.cluster, self.member) or NO_ENTRY), True
+        self.vm.ask("restart")
+
+    def _wait_for_connection(self) -> Entry:
         self.progress("waiting for the sidecar's connection to istiod")
         found, reason = self._poll_connection(Deadline(self.deadline.left(at_most=ENTRY_GRACE_SECONDS)))
-        if reason and may_restart:
-            self.progress(f"{reason}: restarting the sidecar")
-            self.start = Start(before=entry.find(self.cluster, self.member) or NO_ENTRY)
-            self.vm.ask("restart")
+        if reason:
+            self._see_that_the_gateway_answers()
+        if reason and not self.started:
+            self._restart(reason)
         if reason:
             found, reason = self._poll_connection(self.deadline)
         if found is None or reason:
             raise self._failure(reason or "")
         return found
+
+    def _see_that_the_gateway_answers(self) -> None:
+        """Without a way to istiod there is nothing to wait for, and no restart helps."""
+        addresses, port = self.member.gateway_addresses, self.member.istiod_port
+        silent: dict[str, str] = {}
+
+        def look() -> str | None:
+            nonlocal silent
+            asked = self.vm.ask("reach", addresses=addresses, port=port, seconds=ATTEMPT_SECONDS, set_owners=True)
+            silent = asked["silent"]
+            return "no address answers" if len(silent) == len(set(addresses)) else None
+
+        if wait(look, Deadline(self.deadline.left(at_most=self.request.gateway_seconds)), self.sleep, pause=1):
+            tried = ", ".join(f"{address} port {port} ({silent[address]})" for address in addresses)
+            raise Failure(
+                f"{self.request.ssh.host} does not reach istiod: the east-west gateway answers at none of its addresses, {tried}. "
+                "See that its pods and the nodes with these addresses run, and that no firewall is in between"
+            )
 
     def _poll_connection(self, deadline: Deadline) -> tuple[Entry | None, str | None]:
         found: Entry | None = None
@@ -211,15 +215,26 @@ class Join:
         return found, reason
 
     def _wait_for_health(self, found: Entry) -> Entry:
+        """A sidecar tells its health when it connects and when that changes: of an entry made anew meanwhile it says nothing."""
+        reported = Deadline(self.deadline.left(at_most=ENTRY_GRACE_SECONDS + _report_seconds(self.member.probe or {})))
+        found, reason = self._poll_health(found, self.deadline if self.started else reported)
+        if reason and not self.started and entry.is_unreported(found, self.start):
+            self._restart(reason)
+            found = self._wait_for_connection()
+        if reason:
+            found, reason = self._poll_health(found, self.deadline)
+        if reason:
+            raise self._failure(reason)
+        return found
+
+    def _poll_health(self, found: Entry, deadline: Deadline) -> tuple[Entry, str | None]:
         def look() -> str | None:
             nonlocal found
             found = entry.find(self.cluster, self.member) or found
             return entry.not_healthy(self.member, found, self.start)
 
-        reason = wait(look, self.deadline, self.sleep)
-        if reason:
-            raise self._failure(reason)
-        return found
+        reason = wait(look, deadline, self.sleep)
+        return found, reason
 
     def _failure(self, reason: str) -> Failure:
         """The reason together with what the machine has to say."""
@@ -232,6 +247,13 @@ class Join:
             return Failure(f"{member}: {reason}. {error}")
         log = "".join(f"\n  {line}" for line in state["log"]) or " empty"
         return Failure(f"{member}: {reason}. istio.service is {state['state']}; the end of its error log:{log}")
+
+
+def _report_seconds(probe: Mapping[str, Any]) -> float:
+    """How long a sidecar takes until its first report at most; the defaults are Kubernetes' own."""
+    once = probe.get("periodSeconds", 10) + probe.get("timeoutSeconds", 1)
+    times = max(probe.get("successThreshold", 1), probe.get("failureThreshold", 3))
+    return probe.get("initialDelaySeconds", 0) + once * times
 
 
 def leave(request: JoinRequest, cluster: Cluster, vm: Vm, progress: Progress) -> dict[str, Any]:

@@ -1,26 +1,30 @@
 """What happens on the virtual machine itself. This file is sent there whole and run as root by the machine's own Python.
 
 So it needs nothing but the standard library, works from Python 3.9 on, and imports nothing of ours. It reads one JSON document on
-stdin, `{"action": "ready|certificate|install|restart|remove|diagnose", "root": "/", …}`, and prints one. Every action may be killed at any
-point and run again; files are replaced whole, never half.
+stdin, `{"action": "ready|certificate|install|reach|restart|remove|diagnose", "root": "/", …}`, and prints one. Every action may be
+killed at any point and run again; files are replaced whole, never half.
 
 Shapes:
     file: `{"path": "/…", "content": "…", "mode": 420, "owner": "root", "effect": "none|restart|certificate", "rewritten": false}`
-    install: `{"files": [file…], "hosts": "<address> <name>", "new_certificate": false, "set_owners": true}`
+    install: `{"files": [file…], "hosts": "<address> <name>" lines, "port": istiod's, "new_certificate": false, "set_owners": true}`
+    reach: `{"addresses": ["<address>"…], "port": istiod's, "seconds": 3, "set_owners": true}`
     remove: `{"paths": ["/…"…], "set_owners": true}`
 """
 
 from __future__ import annotations
 
 import calendar
+import ipaddress
 import json
 import os
+import pwd
 import re
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -35,8 +39,13 @@ OURS = "/etc/istio-vms"
 HOSTS_BLOCK = f"{OURS}/hosts"
 RESTART_PENDING = f"{OURS}/restart-pending"
 PACKAGE_STAMP = f"{OURS}/package"
-OUR_FOLDERS = ("/etc/systemd/system/istio.service.d", "/var/run/secrets/tokens")
+UNITS = "/etc/systemd/system/"
+OUR_FOLDERS = ("/etc/systemd/system/istio.service.d", "/var/run/secrets/tokens", OURS)
+"""They go with the member where nobody else has anything in them: a machine's driver may keep its own mark there."""
+TEMPORARY = ".istio-vms-"
 HOSTS_BEGIN, HOSTS_END = "# BEGIN istio-vms", "# END istio-vms"
+ESTABLISHED = "01"
+"""Of a connection in the kernel's tables."""
 ERROR_LOG = "var/log/istio/istio.err.log"
 JWT = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_.-]+")
 
@@ -77,8 +86,14 @@ def install(request: Request) -> Answer:
     root, owners, renew = Path(request["root"]), request["set_owners"], request["new_certificate"]
     hosts = (root / "etc/hosts").read_text() if (root / "etc/hosts").exists() else ""
     block = _block(request["hosts"])
-    own = {PACKAGE_STAMP: _package_stamp(root), HOSTS_BLOCK: block, "/etc/hosts": _with_block(hosts, block)}
-    files: list[Request] = [*request["files"], *(_file(path, content) for path, content in own.items())]
+    # The sidecar looks names up whenever it connects; only if its connection leads to a place of before it has to do so now.
+    effect = "none" if _leads_to(root, request["hosts"], request["port"]) else "restart"
+    files: list[Request] = [
+        *request["files"],
+        _file(PACKAGE_STAMP, _package_stamp(root)),
+        _file(HOSTS_BLOCK, block, effect),
+        _file("/etc/hosts", _with_block(hosts, block), effect),
+    ]
     changed = [f for f in files if not _same(root, f)]
     telling = [f for f in changed if f["effect"] != "none"]
     if telling or renew:
@@ -89,7 +104,7 @@ def install(request: Request) -> Answer:
         _drop_certificate(root)
     for file in changed:
         _put(root, file, owners)
-    started = _run_sidecar(root)
+    started = _run_sidecar(root, any(f["path"].startswith(UNITS) for f in changed))
     return {
         "changed": sorted(f["path"] for f in telling),
         "restarted": started,
@@ -98,9 +113,9 @@ def install(request: Request) -> Answer:
     }
 
 
-def _run_sidecar(root: Path) -> bool:
-    """Have the unit enabled and running; whether it had to be started."""
-    if (root / RESTART_PENDING[1:]).exists():
+def _run_sidecar(root: Path, redefined: bool) -> bool:
+    """Have the unit enabled and running, by its definition of now; whether it had to be started."""
+    if redefined or (root / RESTART_PENDING[1:]).exists():
         _systemctl("daemon-reload", unit="", check=True)
     if not _systemctl("is-enabled", "--quiet"):
         _systemctl("enable", check=True)
@@ -134,9 +149,12 @@ def remove(request: Request) -> Answer:
     if (root / SIDECAR[0]).exists():
         _systemctl("disable", "--now", check=True)
     _drop_certificate(root)
-    for path in request["paths"]:
+    paths = (*request["paths"], *map(_copy_path, request["paths"]), HOSTS_BLOCK, RESTART_PENDING, PACKAGE_STAMP)
+    for path in paths:
         _unlink(root, path)
-    shutil.rmtree(root / OURS[1:], ignore_errors=True)
+    for folder in {(root / path[1:]).parent for path in (*paths, "/etc/hosts")}:
+        for half_written in folder.glob(f"{TEMPORARY}*"):
+            half_written.unlink()
     hosts = root / "etc/hosts"
     if hosts.exists() and HOSTS_BEGIN in hosts.read_text():
         _put(root, _file("/etc/hosts", _with_block(hosts.read_text(), "")), request["set_owners"])
@@ -184,8 +202,45 @@ def _with_block(hosts: str, block: str) -> str:
     return "".join(line + "\n" for line in lines) + block
 
 
-def _file(path: str, content: str) -> Request:
-    return {"path": path, "content": content, "mode": 0o644, "owner": "root", "effect": "restart", "rewritten": False}
+def _leads_to(root: Path, hosts: str, port: int) -> bool:
+    """Whether somebody here, who can only be the sidecar, has a connection to that port of one of the hosts."""
+    wanted = {_in_proc(line.split()[0]) + f":{port:04X}" for line in hosts.splitlines()}
+    tables = (root / "proc/net/tcp", root / "proc/net/tcp6")
+    lines = [line.split() for table in tables if table.exists() for line in table.read_text().splitlines()[1:]]
+    return not wanted or any(fields[2] in wanted and fields[3] == ESTABLISHED for fields in lines)
+
+
+def _in_proc(address: str) -> str:
+    """An address as the kernel's tables have it: words of four bytes, each as this machine keeps a number."""
+    raw = ipaddress.ip_address(address).packed
+    return "".join(f"{int.from_bytes(raw[i : i + 4], sys.byteorder):08X}" for i in range(0, len(raw), 4))
+
+
+def reach(request: Request) -> Answer:
+    """Try the addresses, all at once, as the sidecar would: `{"silent": {"<address>": why}}` has those that do not answer.
+
+    What anyone but the sidecar's own user sends is captured, and answered by the sidecar itself.
+    """
+    if request["set_owners"]:
+        os.seteuid(pwd.getpwnam("istio-proxy").pw_uid)
+    silent: dict[str, str] = {}
+
+    def attempt(address: str) -> None:
+        try:
+            socket.create_connection((address, request["port"]), request["seconds"]).close()
+        except OSError as error:
+            silent[address] = error.strerror or str(error)
+
+    threads = [threading.Thread(target=attempt, args=(address,)) for address in request["addresses"]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {"silent": silent}
+
+
+def _file(path: str, content: str, effect: str = "restart") -> Request:
+    return {"path": path, "content": content, "mode": 0o644, "owner": "root", "effect": effect, "rewritten": False}
 
 
 def _same(root: Path, file: Request) -> bool:
@@ -201,7 +256,11 @@ def _same(root: Path, file: Request) -> bool:
 
 
 def _copy(file: Request) -> Request:
-    return {**file, "path": f"{OURS}/{Path(file['path']).name}", "rewritten": False}
+    return {**file, "path": _copy_path(file["path"]), "rewritten": False}
+
+
+def _copy_path(path: str) -> str:
+    return f"{OURS}/{Path(path).name}"
 
 
 def _put(root: Path, file: Request, set_owners: bool) -> None:
@@ -213,7 +272,7 @@ def _put(root: Path, file: Request, set_owners: bool) -> None:
             place.parent.chmod(0o700)
         if set_owners:
             shutil.chown(str(place.parent), file["owner"], file["owner"])
-    handle, temporary = tempfile.mkstemp(dir=str(place.parent), prefix=".istio-vms-")
+    handle, temporary = tempfile.mkstemp(dir=str(place.parent), prefix=TEMPORARY)
     try:
         with os.fdopen(handle, "wb") as stream:
             os.fchmod(stream.fileno(), file["mode"])
@@ -258,6 +317,7 @@ ACTIONS = {
     "ready": ready,
     "certificate": certificate,
     "install": install,
+    "reach": reach,
     "restart": restart,
     "remove": remove,
     "diagnose": diagnose,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 import pulumi
 
@@ -26,12 +27,12 @@ class VmMemberArgs(TypedDict):
     gateway: EastWestGateway
     root_certificate: pulumi.Input[str]
     """The mesh's root certificate, PEM."""
+    mesh_config: pulumi.Input[Mapping[str, Any]]
+    """What `components.mesh.published.mesh_config` says."""
     package_script: str
     """Shell that sees to the sidecar's package, also when its version changes later."""
     cluster_name: str
     """What istiod calls its own cluster."""
-    mesh_id: str
-    trust_domain: str
     token_seconds: int
     """How long the token of the first connection is valid; afterwards the sidecar renews its certificate by itself."""
     certificate_seconds: int
@@ -43,8 +44,8 @@ class VmMemberArgs(TypedDict):
 class VmMember(pulumi.ComponentResource):
     """A machine whose sidecar is connected to istiod and whose WorkloadEntry is healthy.
 
-    A change of the gateway's address, of the root certificate, of the workload or of the nodes it has routes to updates the machine in
-    place; deleting it takes the machine out of the mesh before it goes.
+    A change of the gateway's addresses, of the root certificate, of the mesh's configuration, of the workload or of the nodes it has
+    routes to updates the machine in place; deleting it takes the machine out of the mesh before it goes.
     """
 
     workload_entry: pulumi.Output[str]
@@ -81,23 +82,36 @@ class VmMember(pulumi.ComponentResource):
         self.register_outputs({"workloadEntry": self.workload_entry})
 
     @staticmethod
-    def _member(args: VmMemberArgs) -> dict[str, pulumi.Input[object]]:
-        """`components.workloads.files.MemberSpec`, with what is not known before the gateway is there."""
+    def _member(args: VmMemberArgs) -> pulumi.Output[dict[str, object]]:
+        """`components.workloads.files.MemberSpec`: what is settled, and what is not known before the mesh is there."""
         group = args["workload_args"]
-        return {
+        settled: dict[str, object] = {
             "workload": group["workload"],
-            "namespace": group["namespace"],
             "service_account": group["service_account"],
             "labels": dict(args["workload"].labels),
             "network": group["network"],
             "cluster_id": args["cluster_name"],
-            "mesh_id": args["mesh_id"],
-            "trust_domain": args["trust_domain"],
             "revision": args["control_plane"].revision,
             "istiod_namespace": NAMESPACE,
-            "gateway_addresses": args["gateway"].addresses,
             "istiod_port": args["gateway"].istiod_port,
-            "address": args["machine"].address,
             "probe": probe_document(group["probe"]),
             "certificate_seconds": args["certificate_seconds"],
         }
+        # The SDK's work grows with the square of the number of Outputs, and it makes one of each value in a document that has any.
+        return pulumi.Output.all(
+            namespace=group["namespace"],
+            gateway_addresses=args["gateway"].addresses,
+            address=args["machine"].address,
+            mesh=args["mesh_config"],
+        ).apply(lambda known: settled | _told(known))
+
+
+def _told(known: dict[str, Any]) -> dict[str, object]:
+    mesh: dict[str, Any] = known["mesh"]
+    places = {key: known[key] for key in ("namespace", "gateway_addresses", "address")}
+    return {
+        **places,
+        "mesh_id": mesh["mesh_id"],
+        "trust_domain": mesh["trust_domain"],
+        "mesh_proxy_config": mesh["proxy_config"],
+    }

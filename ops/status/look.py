@@ -1,49 +1,69 @@
-"""Asks for everything at once: the driver for machines, the cluster for its objects, istiod for its proxies, every VM for its certificate.
+"""Asks for everything at once: the driver for machines, the cluster for its objects, istiod for its proxies, every VM for what it has.
 
 What does not answer costs its own places only.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
 
-from components import ssh
-from components.command_line import Failure, Ssh
+from components.command_line import Failure
 from components.kube import ApiCluster, ApiObject, Cluster
-from components.mesh.addresses import reached_at
-from components.workloads import certificate
-from components.workloads.vm import Vm
-from ops import gateways, machines, members, state
+from components.mesh.control_plane import NAMESPACE
+from components.mesh.injection import Uninjected, uninjected
+from components.mesh.published import mesh_config, root_certificate
+from ops import live, machines, members, objects, readings, state
 from ops.errors import OpsError, one_line
-from ops.live import ISTIOD_PODS, why_not_ready, why_unhealthy
-from ops.status.model import Gateway, Istiod, Machine, Member, Node, NotKnown, Status, Workload
+from ops.status import findings, proxies, tables, vms
+from ops.status.findings import Beyond
+from ops.status.model import NotKnown, Proxy, Status
+from ops.status.tables import TAG
+from ops.status.vms import OnVm
 from ops.workspace import Stack
 
-CONNECT_SECONDS = 3
-"""How long a VM may take to answer SSH: status tells of one that does not, where `up` waits for it."""
-SYNC_SECONDS = 5
-REVISION, TAG = "istio.io/rev", "istio.io/tag"
-ASKED = {
-    "nodes": ("/api/v1/nodes",),
+ASKED = live.ASKED | {
     "services": ("/api/v1/services",),
     "deployments": ("/apis/apps/v1/deployments", "app=istiod"),
     "webhooks": ("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations", TAG),
     "groups": ("/apis/networking.istio.io/v1/workloadgroups",),
-    "entries": ("/apis/networking.istio.io/v1/workloadentries",),
-    "istiods": ISTIOD_PODS,
 }
 """Paths and labels of what the cluster is asked for."""
-SYNCZ = ("pilot-discovery", "request", "GET", "/debug/syncz")
-SYNC_TYPES = {"CDS": "cluster", "LDS": "listener", "EDS": "endpoint", "RDS": "route"}
-"""Envoy's names for what istiod sends, and the fields' of `SyncStatus` in Istio's pilot/pkg/xds/debug.go."""
 
 T = TypeVar("T")
 P = ParamSpec("P")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What everyone said who was asked.
+
+    Attributes:
+        machines: the driver's word for each machine of the state.
+        orphans: machines of ours that the state does not have.
+        on_vms: what each VM that has joined has.
+        lists: what the cluster has of `ASKED`.
+        pods: those in the stack's namespaces and in Istio's; all, where the cluster is the stack's own.
+        proxies: the connected ones, by their ids.
+        differences: between the state's objects and the cluster's.
+        uninjected: pods without the sidecar that they should have.
+        roots: fingerprints of the mesh's root certificates.
+        trust_domain: what istiod reads.
+    """
+
+    machines: Mapping[str, str] | NotKnown
+    orphans: Sequence[Mapping[str, Any]] | NotKnown
+    on_vms: Mapping[str, OnVm | NotKnown]
+    lists: Mapping[str, list[ApiObject] | NotKnown]
+    pods: list[ApiObject] | NotKnown
+    proxies: Mapping[str, Proxy] | NotKnown
+    differences: objects.Differences | NotKnown
+    uninjected: Sequence[Uninjected] | NotKnown
+    roots: frozenset[bytes] | NotKnown
+    trust_domain: str | NotKnown
 
 
 def look(stack: Stack, deployment: state.Deployment) -> Status:
@@ -56,30 +76,86 @@ def look(stack: Stack, deployment: state.Deployment) -> Status:
     Raises:
         Failure: the state's kubeconfig is none.
     """
-    outputs = state.outputs(deployment)
-    vms, joined = outputs["vms"], members.recorded(deployment)
-    with ThreadPoolExecutor(len(ASKED) + len(joined) + 2) as pool:  # everything at once, the driver and the proxies too
-        states = pool.submit(_softly, machines.states, stack, list(machines.made(deployment).values()))
-        ends = {name: pool.submit(_softly, _certificate_ends, document) for name, document in joined.items()}
-        cluster = ApiCluster(outputs["kubeconfig"])
-        asked = {what: pool.submit(_softly, cluster.items, *path) for what, path in ASKED.items()}
-        proxies = pool.submit(_softly, _proxies, cluster)
-    found = {what: answer.result() for what, answer in asked.items()}
-    problems = _built(_problems, vms, found["entries"], found["istiods"])
-    nodes = [name for name in outputs["machines"] if name not in vms]
-    joins = state.answers(deployment, "components.workloads", "join").values()
-    hosts = {answer["workload_entry"]: answer["host_name"] for answer in joins if "host_name" in answer}
-    groups = {
-        name: (document["member"]["namespace"], document["member"]["workload"]) for name, document in joined.items()
-    }
-    return Status(
+    outputs, joined = state.outputs(deployment), members.recorded(deployment)
+    mesh: Mapping[str, Any] = outputs.get("settings", {}).get("mesh", {})
+    version = outputs.get("settings", {}).get("cluster", {}).get("version", "")
+    answers = _ask(stack, deployment, outputs, joined, mesh.get("revision"))
+    lists, hosts, vms_ = answers.lists, _host_names(deployment), outputs["vms"]
+    problems = _built(live.member_problems, vms_, lists["entries"], lists["istiods"])
+    groups = {name: (one["member"]["namespace"], one["member"]["workload"]) for name, one in joined.items()}
+    proxy_names = {name: _proxy_name(name, vm, hosts) for name, vm in vms_.items()}
+    status = Status(
         stack=stack.name,
-        machines=_machines(outputs["machines"], states.result()),
-        nodes=_built(_nodes, nodes, found["nodes"]),
-        istiods=_built(_istiods, found["deployments"], found["webhooks"]),
-        gateways=_built(_gateways, gateways.recorded(deployment), found["services"]),
-        workloads=_built(_workloads, groups, found["groups"], found["services"], problems),
-        members=_members(vms, groups, problems, ends, proxies.result(), hosts),
+        machines=tables.machines(outputs["machines"], answers.machines),
+        nodes=_built(tables.nodes, live.node_names(outputs), lists["nodes"], answers.pods, version),
+        istiods=_built(tables.istiods, lists["deployments"], lists["webhooks"], mesh.get("revision")),
+        gateways=_built(tables.gateways, readings.gateways(deployment), lists["services"]),
+        workloads=_built(tables.workloads, groups, lists["groups"], lists["services"], problems),
+        members=tables.members(vms_, groups, problems, answers.on_vms, answers.proxies, proxy_names),
+    )
+    namespaces = state.namespaces(deployment)
+    beyond = Beyond(
+        now=datetime.now(UTC),
+        revision=mesh.get("revision", ""),
+        trust_domain=mesh.get("trustDomain", ""),
+        live_trust_domain=answers.trust_domain,
+        roots=answers.roots,
+        on_vms=answers.on_vms,
+        identities={name: _identity(document) for name, document in joined.items()},
+        orphans=answers.orphans,
+        differences=answers.differences,
+        uninjected=answers.uninjected,
+        pods=_in((*namespaces, NAMESPACE), answers.pods),
+        proxies=answers.proxies,
+        proxy_names=proxy_names,
+        entries_of_no_vm=_built(live.of_no_vm, vms_, _in(namespaces, lists["entries"])),
+        groups=_in(namespaces, lists["groups"]),
+        recorded_groups=objects.groups(deployment),
+        pending=sorted({state.name(one["resource"]["urn"]) for one in deployment.get("pending_operations") or []}),
+    )
+    return replace(status, findings=findings.of(status, beyond))
+
+
+def _ask(
+    stack: Stack,
+    deployment: state.Deployment,
+    outputs: Mapping[str, Any],
+    joined: Mapping[str, Any],
+    revision: str | None,
+) -> Answers:
+    """Ask everyone at once."""
+    cluster, namespaces = ApiCluster(outputs["kubeconfig"]), state.namespaces(deployment)
+    with ThreadPoolExecutor(len(ASKED) + len(joined) + len(namespaces) + 7) as pool:
+
+        def ask(question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T | NotKnown]:
+            return pool.submit(_softly, question, *args, **kwargs)
+
+        states = ask(machines.states, stack, list(machines.made(deployment).values()))
+        orphans = ask(machines.orphans, stack, deployment)
+        on_vms = {name: ask(vms.ask, document) for name, document in joined.items()}
+        lists = {what: ask(cluster.items, *path) for what, path in ASKED.items()}
+        if live.node_names(outputs):
+            pods = [ask(cluster.items, live.PODS)]
+        else:
+            ours = dict.fromkeys((*namespaces, NAMESPACE))
+            pods = [ask(cluster.items, f"/api/v1/namespaces/{name}/pods") for name in ours]
+        connected = ask(proxies.connected, cluster)
+        # It asks for a lot at once: with connections of its own.
+        differences = ask(objects.compare, deployment, ApiCluster(outputs["kubeconfig"]))
+        bare = ask(_uninjected, cluster, namespaces)
+        roots = ask(_roots, cluster)
+        trust_domain = ask(_trust_domain, cluster, revision)
+    return Answers(
+        machines=states.result(),
+        orphans=orphans.result(),
+        on_vms={name: answer.result() for name, answer in on_vms.items()},
+        lists={what: answer.result() for what, answer in lists.items()},
+        pods=_joined(answer.result() for answer in pods),
+        proxies=connected.result(),
+        differences=differences.result(),
+        uninjected=bare.result(),
+        roots=roots.result(),
+        trust_domain=trust_domain.result(),
     )
 
 
@@ -96,147 +172,51 @@ def _built(build: Callable[..., T], *parts: Any) -> T | NotKnown:
     return next((part for part in parts if isinstance(part, NotKnown)), None) or build(*parts)
 
 
-def _machines(exported: Mapping[str, Mapping[str, Any]], states: Mapping[str, str] | NotKnown) -> list[Machine]:
-    def of(name: str) -> str | NotKnown:
-        return states if isinstance(states, NotKnown) else states.get(name, machines.EXISTING)
-
-    return [Machine(name, machine["address"], of(name)) for name, machine in exported.items()]
-
-
-def _nodes(names: Sequence[str], nodes: Sequence[ApiObject]) -> list[Node]:
-    """The stack's own; all there are, where the cluster is someone else's."""
-    found = {node["metadata"]["name"]: node for node in nodes}
-    versions = {
-        name: node.get("status", {}).get("nodeInfo", {}).get("kubeletVersion", "") for name, node in found.items()
-    }
-    wanted = names or sorted(found)
-    return [Node(name, why_not_ready(found.get(name)), versions.get(name, "")) for name in wanted]
+def _joined(lists: Iterable[list[ApiObject] | NotKnown]) -> list[ApiObject] | NotKnown:
+    joined: list[ApiObject] = []
+    for one in lists:
+        if isinstance(one, NotKnown):
+            return one
+        joined += one
+    return joined
 
 
-def _istiods(deployments: Sequence[ApiObject], webhooks: Sequence[ApiObject]) -> list[Istiod]:
-    def of(deployment: ApiObject) -> Istiod:
-        revision = _labels(deployment).get(REVISION, "default")
-        image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
-        tags = sorted(_labels(hook)[TAG] for hook in webhooks if _labels(hook).get(REVISION) == revision)
-        ready = deployment.get("status", {}).get("readyReplicas", 0)
-        return Istiod(revision, image.rpartition(":")[2], ready, deployment["spec"].get("replicas", 1), tags)
-
-    return [of(deployment) for deployment in deployments]
+def _in(namespaces: Collection[str], found: Sequence[ApiObject] | NotKnown) -> Sequence[ApiObject] | NotKnown:
+    """Those in the stack's namespaces: what others have in a cluster of theirs is not ours to judge."""
+    if isinstance(found, NotKnown):
+        return found
+    return [one for one in found if one["metadata"]["namespace"] in namespaces]
 
 
-def _gateways(recorded: Sequence[gateways.Gateway], services: Sequence[ApiObject]) -> list[Gateway]:
-    found = {_place(service): service for service in services}
-
-    def of(gateway: gateways.Gateway) -> Gateway:
-        service = found.get((gateway.namespace, gateway.service), {"spec": {}})
-        ports = {port.get("name", ""): port["port"] for port in service["spec"].get("ports", [])}
-        return Gateway(gateway.service, reached_at(service), ports, gateway.addresses)
-
-    return [of(gateway) for gateway in recorded]
+def _uninjected(cluster: Cluster, namespaces: Mapping[str, str]) -> list[Uninjected]:
+    by_revision: dict[str, list[str]] = {}
+    for name, revision in namespaces.items():
+        if revision:
+            by_revision.setdefault(revision, []).append(name)
+    return [pod for revision, names in by_revision.items() for pod in uninjected(cluster, names, revision)]
 
 
-def _problems(
-    vms: Mapping[str, Mapping[str, Any]], entries: Sequence[ApiObject], istiods: Sequence[ApiObject]
-) -> dict[str, str | None]:
-    """Why each VM is not a healthy member; None when it is one."""
-    found = {_place(entry): entry for entry in entries}
-    pods = {pod["metadata"]["name"] for pod in istiods}
-    return {name: why_unhealthy(found.get((vm["namespace"], vm["workloadEntry"])), pods) for name, vm in vms.items()}
+def _roots(cluster: Cluster) -> frozenset[bytes]:
+    """Fingerprints of the mesh's root certificates; none before istiod has published them."""
+    return vms.fingerprints(root_certificate(cluster, NAMESPACE) or "")
 
 
-def _workloads(
-    groups: Mapping[str, tuple[str, str]],
-    registered: Sequence[ApiObject],
-    services: Sequence[ApiObject],
-    problems: Mapping[str, str | None],
-) -> list[Workload]:
-    """Every WorkloadGroup of the cluster, and those that VMs of the stack are in though it is gone."""
-    labels = {_place(group): group["spec"].get("metadata", {}).get("labels", {}) for group in registered}
-
-    def of(place: tuple[str, str]) -> Workload:
-        states = [problems[name] is None for name, group in groups.items() if group == place]
-        selecting = _selecting(services, place[0], labels.get(place, {}))
-        return Workload(*place, place in labels, selecting, sum(states), len(states))
-
-    return [of(place) for place in sorted({*labels, *groups.values()})]
+def _trust_domain(cluster: Cluster, revision: str | None) -> str:
+    """What istiod reads; empty before it is there."""
+    return (mesh_config(cluster, NAMESPACE, revision or "") or {}).get("trust_domain", "")
 
 
-def _selecting(services: Iterable[ApiObject], namespace: str, labels: Mapping[str, str]) -> list[str]:
-    """The Services of the namespace that something with these labels belongs to."""
-    selectors = {_place(service): service["spec"].get("selector") or {} for service in services}
-    return sorted(
-        name
-        for (place, name), selector in selectors.items()
-        if place == namespace and selector and selector.items() <= labels.items()
-    )
+def _identity(document: Mapping[str, Any]) -> str:
+    member = document["member"]
+    return f"spiffe://{member.get('trust_domain')}/ns/{member['namespace']}/sa/{member.get('service_account')}"
 
 
-def _members(
-    vms: Mapping[str, Mapping[str, Any]],
-    groups: Mapping[str, tuple[str, str]],
-    problems: Mapping[str, str | None] | NotKnown,
-    ends: Mapping[str, Future[datetime | NotKnown | None]],
-    proxies: Mapping[str, Mapping[str, str]] | NotKnown,
-    hosts: Mapping[str, str],
-) -> list[Member]:
-    def of(name: str, vm: Mapping[str, Any]) -> Member:
-        # A VM's proxy is named by its host: `POD_NAME` in Istio's tools/packaging/common/istio-start.sh.
-        proxy = f"{hosts.get(vm['workloadEntry'], name)}.{vm['namespace']}"
-        return Member(
-            name=name,
-            workload="/".join(groups[name]) if name in groups else vm["namespace"],
-            entry=vm["workloadEntry"],
-            problem=problems if isinstance(problems, NotKnown) else problems[name],
-            certificate_ends=ends[name].result() if name in ends else None,
-            sync=proxies if isinstance(proxies, NotKnown) else proxies.get(proxy, {}),
-        )
-
-    return [of(name, vm) for name, vm in vms.items()]
+def _host_names(deployment: state.Deployment) -> dict[str, str]:
+    """What VMs call themselves, by their WorkloadEntry."""
+    joins = state.answers(deployment, "components.workloads", "join").values()
+    return {answer["workload_entry"]: answer["host_name"] for answer in joins if "host_name" in answer}
 
 
-def _certificate_ends(document: Mapping[str, Any]) -> datetime | None:
-    """When a VM's certificate ends; None when it has none."""
-
-    def connect(*target: Any) -> AbstractContextManager[ssh.Session]:
-        return ssh.connect(*target[:-1], timeout=CONNECT_SECONDS)
-
-    with Vm(Ssh(**document["ssh"]), connect) as vm:
-        found = certificate.read(vm)
-    return found.not_after if found else None
-
-
-def _proxies(cluster: Cluster) -> dict[str, dict[str, str]]:
-    """For every proxy that is connected to an istiod, by the proxy's id, how each type of `SYNC_TYPES` agrees."""
-    pods = [pod for pod in cluster.items(*ISTIOD_PODS) if pod.get("status", {}).get("phase") == "Running"]
-    proxies = [proxy for pod in pods for proxy in _syncz(cluster, pod["metadata"])]
-    return {
-        proxy["proxy"]: {
-            name: _agreement(proxy.get(f"{field}_sent", ""), proxy.get(f"{field}_acked", ""))
-            for name, field in SYNC_TYPES.items()
-        }
-        for proxy in proxies
-    }
-
-
-def _syncz(cluster: Cluster, pod: Mapping[str, Any]) -> list[dict[str, Any]]:
-    ran = cluster.run(pod["namespace"], pod["name"], "discovery", SYNCZ, SYNC_SECONDS)
-    try:
-        return json.loads(ran.stdout)
-    except ValueError:
-        said = ran.stderr.strip() or ran.stdout.strip() or "nothing"
-        raise Failure(f"pod {pod['name']} does not tell of its proxies; it says: {said}") from None
-
-
-def _agreement(sent: str, acknowledged: str) -> str:
-    """As `istioctl proxy-status` has it: by the nonces of what was sent last and of what was taken over last."""
-    if not sent:
-        return "NOT SENT"
-    return "SYNCED" if sent == acknowledged else "STALE"
-
-
-def _labels(found: ApiObject) -> Mapping[str, str]:
-    return found["metadata"].get("labels", {})
-
-
-def _place(found: ApiObject) -> tuple[str, str]:
-    return found["metadata"]["namespace"], found["metadata"]["name"]
+def _proxy_name(name: str, vm: Mapping[str, Any], hosts: Mapping[str, str]) -> str:
+    """A VM's proxy is named by its host: `POD_NAME` in Istio's tools/packaging/common/istio-start.sh."""
+    return f"{hosts.get(vm['workloadEntry'], name)}.{vm['namespace']}"

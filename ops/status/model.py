@@ -7,7 +7,26 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ops import gateways, machines
+from ops import machines, readings
+from ops.finding import Finding
+
+PASSING = frozenset(
+    {
+        "node-not-ready",
+        "istiod-not-ready",
+        "gateway-without-address",
+        "gateway-moved",
+        "member-not-connected",
+        "member-unhealthy",
+        "proxy-not-connected",
+        "proxy-not-synced",
+        "pod-not-ready",
+        "pods-not-reached",
+        "entry-of-nobody",
+        "not-known",
+    }
+)
+"""Kinds of findings that are true for seconds after a change that ends well."""
 
 
 @dataclass(frozen=True)
@@ -33,47 +52,73 @@ class Machine:
 
 @dataclass(frozen=True)
 class Node:
-    """A node of the cluster; `problem` is why it is not Ready, None when it is."""
+    """A node of the cluster.
+
+    Attributes:
+        name: the node's.
+        problem: what is wrong with it, such as `is not Ready: …`; None when nothing is.
+        version: of its k3s.
+        wanted: the version it should have; empty where the cluster is someone else's.
+        ours: whether it is one of the stack's machines; all are where the cluster is someone else's.
+    """
 
     name: str
     problem: str | None
     version: str
+    wanted: str = ""
+    ours: bool = True
 
     @property
     def well(self) -> bool:
-        """Whether it is Ready."""
-        return self.problem is None
+        """Whether it is Ready, and what it should be."""
+        return self.problem is None and self.ours and self.wanted in ("", self.version)
 
 
 @dataclass(frozen=True)
 class Istiod:
-    """A revision of the control plane: its image's tag, its pods, and the tags that lead to it."""
+    """A revision of the control plane: its image's tag, its pods, the tags that lead to it, and whether the settings ask for it."""
 
     revision: str
     version: str
     ready: int
     wanted: int
     tags: Sequence[str]
+    ours: bool = True
 
     @property
     def well(self) -> bool:
         """Whether one that should serve does."""
-        return self.ready > 0 or self.wanted == 0
+        return self.ours and (self.ready > 0 or self.wanted == 0)
 
 
 @dataclass(frozen=True)
 class Gateway:
-    """A gateway's Service as it is now; `recorded` are the addresses that the stack and its VMs know."""
+    """A gateway's Service as it is now; `recorded` are the addresses that the stack and its VMs know, `wanted` the settings' ports."""
 
     name: str
     addresses: Sequence[str]
     ports: Mapping[str, int]
     recorded: Sequence[str]
+    wanted: Mapping[str, int]
+
+    @property
+    def moved(self) -> bool:
+        """Whether it is elsewhere than the stack and its VMs look for it."""
+        return readings.has_moved(self.recorded, self.addresses)
+
+    @property
+    def other_ports(self) -> list[str]:
+        """Where its ports are not the settings', in words."""
+        return [
+            f"{name} should be {port} and is {self.ports.get(name, 'missing')}"
+            for name, port in self.wanted.items()
+            if self.ports.get(name) != port
+        ]
 
     @property
     def well(self) -> bool:
         """Whether it is where the stack and its VMs look for it."""
-        return bool(self.addresses) and not gateways.has_moved(self.recorded, self.addresses)
+        return bool(self.addresses) and not self.moved and not self.other_ports
 
 
 @dataclass(frozen=True)
@@ -100,6 +145,29 @@ class Workload:
     def well(self) -> bool:
         """Whether it is there and every member is healthy."""
         return self.registered and self.healthy == self.members
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A proxy that is connected to an istiod.
+
+    Attributes:
+        revision: that istiod's.
+        sync: for CDS, LDS, EDS and RDS whether the proxy has taken over what istiod sent: `SYNCED`, `STALE` or `NOT SENT`.
+    """
+
+    revision: str
+    sync: Mapping[str, str]
+
+    @property
+    def stale(self) -> list[str]:
+        """What it has not taken over."""
+        return [name for name, state in self.sync.items() if state == "STALE"]
+
+    @property
+    def well(self) -> bool:
+        """Whether it serves by what istiod has sent it."""
+        return not self.stale and "SYNCED" in self.sync.values()
 
 
 @dataclass(frozen=True)
@@ -131,7 +199,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Status:
-    """The stack. A part is `NotKnown` when whoever knows it does not answer."""
+    """The stack. A part is `NotKnown` when whoever knows it does not answer; `findings` are about more than these parts."""
 
     stack: str
     machines: Sequence[Machine]
@@ -140,20 +208,21 @@ class Status:
     gateways: Sequence[Gateway] | NotKnown
     workloads: Sequence[Workload] | NotKnown
     members: Sequence[Member]
-
-    @property
-    def _parts(self) -> Sequence[Sequence[Any] | NotKnown]:
-        return self.machines, self.nodes, self.istiods, self.gateways, self.workloads, self.members
+    findings: Sequence[Finding] = ()
 
     @property
     def healthy(self) -> bool:
-        """Whether the cluster answers and nothing is wrong."""
-        return all(not isinstance(part, NotKnown) and all(row.well for row in part) for part in self._parts)
+        """Whether everything could be looked at and nothing is wrong."""
+        return not self.findings
 
     @property
-    def not_known(self) -> list[str]:
-        """Why something is not known, every reason once."""
-        parts = [part for part in self._parts if isinstance(part, NotKnown)]
-        rows = (row for part in self._parts if not isinstance(part, NotKnown) for row in part)
-        places = (value for row in rows for value in vars(row).values() if isinstance(value, NotKnown))
-        return list(dict.fromkeys(one.not_known for one in [*parts, *places]))
+    def may_pass(self) -> bool:
+        """Whether some of what was found may be true for the moment only."""
+        return any(finding.id in PASSING for finding in self.findings)
+
+    def parts(self) -> dict[str, Sequence[Any] | NotKnown]:
+        """Its tables."""
+        return {
+            "machines": self.machines, "nodes": self.nodes, "istiods": self.istiods, "gateways": self.gateways,
+            "workloads": self.workloads, "members": self.members,
+        }  # fmt: skip

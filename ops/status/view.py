@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
+from ops import finding
 from ops.status.model import Gateway, Istiod, Machine, Member, Node, NotKnown, Status, Workload
 
 UNKNOWN = "[yellow]not known[/]"
@@ -35,7 +36,7 @@ def show(status: Status, now: datetime, console: Console) -> None:
         now: what times are told from.
         console: where to.
     """
-    well = "[green]all is well[/]" if status.healthy else "[red]not all is well[/]"
+    well = "[green]all is well[/]" if status.healthy else f"[red]{finding.count(status.findings)}, see below[/]"
     console.print(f"\n[bold]stack {status.stack}:[/] {well}", highlight=False)
     _table(console, "machine", ("address", "state"), status.machines, _machine)
     _table(console, "node", ("state", "version"), status.nodes, _node)
@@ -43,10 +44,9 @@ def show(status: Status, now: datetime, console: Console) -> None:
     _table(console, "gateway", ("addresses", "ports"), status.gateways, _gateway)
     _table(console, "workload", ("Services", "healthy VMs"), status.workloads, _workload)
     _table(console, "VM", ("workload", "health", "certificate", "proxy"), status.members, lambda row: _member(row, now))
-    if status.not_known:
-        console.print(f"\n{UNKNOWN}, as:", highlight=False)
-    for why in status.not_known:
-        console.print(Padding(escape(why), _INDENT, expand=False), highlight=False, soft_wrap=False)
+    if status.findings:
+        console.print()
+        finding.show(status.findings, console)
 
 
 def _table(
@@ -76,7 +76,8 @@ def _machine(row: Machine) -> Sequence[str]:
 
 
 def _node(row: Node) -> Sequence[str]:
-    return row.name, _mark(row.well, "Ready" if row.well else f"not Ready: {row.problem}"), row.version
+    state = row.problem or ("Ready" if row.ours else "not the stack's")
+    return row.name, _mark(row.well, state), row.version
 
 
 def _istiod(row: Istiod) -> Sequence[str]:
@@ -84,11 +85,9 @@ def _istiod(row: Istiod) -> Sequence[str]:
 
 
 def _gateway(row: Gateway) -> Sequence[str]:
-    addresses = "\n".join(row.addresses) or "[red]none[/]"
+    addresses = "\n".join(row.addresses) or "none"
     ports = ", ".join(f"{name} {port}" for name, port in row.ports.items())
-    moved = bool(row.addresses) and not row.well
-    note = f"\n[red]moved from {', '.join(row.recorded)}; `make up` follows[/]" if moved else ""
-    return row.name, addresses, ports + note
+    return row.name, addresses if row.well else f"[red]{addresses}[/]", ports
 
 
 def _workload(row: Workload) -> Sequence[str]:
@@ -130,7 +129,7 @@ def _sync(sync: Mapping[str, str] | NotKnown) -> str:
         return "[red]not connected[/]"
     stale = [name for name, state in sync.items() if state == "STALE"]
     if stale:
-        return f"[yellow]STALE: {', '.join(stale)}[/]"
+        return f"[red]STALE: {', '.join(stale)}[/]"
     return "SYNCED" if "SYNCED" in sync.values() else "NOT SENT"
 
 

@@ -4,6 +4,7 @@ The tests run in this order on one stack; it is a copy of the lab stack with net
 a user's.
 """
 
+import base64
 import ipaddress
 import json
 import os
@@ -54,7 +55,7 @@ def test_wrong_settings_are_all_named_and_nothing_is_made(stack: Trial) -> None:
         "machines.networks[1].cidr", "cluster.servers.count", "mesh.eastWestPorts.status", "workloads[0].vms[1].network", "samples.colour",
     ):  # fmt: skip
         assert f"istio-vms:{path}" in refused.text, path
-    assert not json.loads(stack.pulumi("stack", "export"))["deployment"].get("resources")
+    assert list(stack.state.glob("**/stacks/istio-vms/*")) == [], "there is not even a stack"
     assert stack.machines() == {}
 
 
@@ -112,13 +113,21 @@ def test_secrets_are_only_where_they_belong(env: Environment) -> None:
         assert secret not in plain, f"the state has the {what} in the clear"
         assert secret not in said, f"a log has the {what}"
     assert "PRIVATE KEY" not in plain
+    left = [path for path in env.trial.state.rglob("*") if path != env.kubeconfig]
+    assert [
+        path for path in left if path.stat().st_mode & 0o077 and path.is_relative_to(env.trial.state / "istio-vms")
+    ] == []
+    for what, secret in env.secrets().items():
+        forms = (secret.encode(), base64.b64encode(secret.encode()).rstrip(b"="))
+        files = [path for path in left if path.is_file() and any(form in path.read_bytes() for form in forms)]
+        assert files == [], f"the {what} lies there in the clear"
     assert (env.trial.state / "istio-vms").stat().st_mode & 0o077 == 0
 
 
 def test_istio_is_released_with_a_revision_that_is_the_default(env: Environment) -> None:
     releases = env.cluster.items("/api/v1/namespaces/istio-system/secrets", "owner=helm,status=deployed")
     assert {release["metadata"]["labels"]["name"] for release in releases} == {
-        "istio-base", f"istiod-{REVISION}", "istio-ingressgateway", "istio-eastwestgateway",
+        "istio-base", f"istiod-{REVISION}", "istio-default-revision", "istio-ingressgateway", "istio-eastwestgateway",
     }  # fmt: skip
     tags = env.cluster.items(
         "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations", "istio.io/tag=default"

@@ -114,9 +114,9 @@ class Program:
         """`pulumi preview`."""
         return self._run(lambda record: self.stack.preview(on_event=record))
 
-    def up(self) -> Outcome:
-        """`pulumi up`."""
-        return self._run(lambda record: self.stack.up(on_event=record))
+    def up(self, *replace: str) -> Outcome:
+        """`pulumi up`, which makes the resources with these URNs anew."""
+        return self._run(lambda record: self.stack.up(on_event=record, replace=list(replace)))
 
     def refresh(self) -> Outcome:
         """`pulumi refresh`."""
@@ -125,6 +125,13 @@ class Program:
     def destroy(self) -> Outcome:
         """`pulumi destroy`."""
         return self._run(lambda record: self.stack.destroy(on_event=record))
+
+    def pulumi(self, *command: str) -> str:
+        """What `pulumi …` prints on the stack."""
+        words = [tool("pulumi"), *command, "--stack", "test", "--non-interactive"]
+        return subprocess.run(
+            words, cwd=self.folder, env={**os.environ, **self.env}, capture_output=True, text=True, check=True
+        ).stdout
 
     def outputs(self) -> dict[str, Any]:
         """The stack's outputs, secrets in clear."""

@@ -14,6 +14,7 @@ import yaml
 from ops import __main__ as cli
 from ops import engine, workspace
 from ops.errors import OpsError
+from ops.stack_file import StackFile
 from ops.workspace import Stack
 from tests.engine.aws_server import CREDENTIALS, AwsServer
 
@@ -56,6 +57,8 @@ def team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Team:
     for module in (workspace, engine):
         monkeypatch.setattr(module, "ROOT", project)
     monkeypatch.setattr(workspace, "get_tools", lambda *_, **__: None)
+    # The program reads none of the settings, and there is next to none.
+    monkeypatch.setattr(StackFile, "check", lambda *_, **__: None)
     for name in [name for name in os.environ if name.startswith(("PULUMI_", "AWS_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

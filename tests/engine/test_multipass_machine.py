@@ -97,3 +97,12 @@ def test_a_machine_that_came_back_elsewhere_is_followed(program: Program, fake: 
 def test_it_goes_with_the_stack(program: Program, fake: FakeMultipass) -> None:
     program.destroy()
     assert fake.instances == {}
+
+
+def test_one_whose_mark_was_taken_along_by_leaving_the_mesh_goes_all_the_same(
+    program: Program, fake: FakeMultipass
+) -> None:
+    (fake.root(NAME) / "etc/istio-vms/owner").unlink()
+    assert up(program, cpus=2).steps == {f"{NAME}-machine": "update"}
+    program.destroy()
+    assert fake.instances == {}

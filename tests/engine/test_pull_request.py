@@ -85,7 +85,7 @@ CHANGES = {
         "servers: {count: 1, cpus: 2, memory: 3Gi", "servers: {count: 1, cpus: 4, memory: 6Gi"
     ),
     "add-a-vm": replaced("        - {name: vm-2}\n", "        - {name: vm-2}\n        - {name: vm-4}\n"),
-    "bump-istio": lambda text: replaced("1-30-3", "1-30-4")(replaced("1.30.3", "1.30.4")(text)),
+    "bump-istio": lambda text: replaced("1-30-5", "1-30-6")(replaced("1.30.5", "1.30.6")(text)),
     "shift-a-port": replaced("hub: docker.io/istio\n", "hub: docker.io/istio\n    eastWestPorts: {istiod: 16012}\n"),
     "rename-a-workload": replaced("external-app", "external-web"),
 }
@@ -93,7 +93,7 @@ LOST = {
     "resize-a-machine": [],
     "resize-the-server": [],
     "add-a-vm": [],
-    "bump-istio": ["istiod-1-30-3"],
+    "bump-istio": ["istiod-1-30-5"],
     "shift-a-port": [],
     "rename-a-workload": [],
 }

@@ -12,7 +12,7 @@ import pytest
 from tests.engine.harness import cpu_seconds
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 10
+SECONDS = 15
 """How much work a preview may be: seconds of one processor, whatever else runs on this machine."""
 STACKS = sorted(path.name.split(".")[1] for path in ROOT.glob("Pulumi.*.yaml"))
 

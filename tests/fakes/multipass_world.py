@@ -61,6 +61,22 @@ class FakeMultipass:
         """The instance's file system."""
         return self.home / "instances" / name
 
+    def send(self, name: str, program: str, request: dict[str, Any]) -> dict[str, Any]:
+        """What a program answers that a machine is sent over SSH and that has `root` in its request. Its systemctl is a stand-in.
+
+        It acts on the instance's own file system, so that what it leaves there is what the next command finds.
+        """
+        tools = self.home / "tools"
+        tools.mkdir(exist_ok=True)
+        (tools / "systemctl").write_text("#!/bin/sh\n[ $1 != show ] || echo 'Sat 2026-11-21 10:00:00 UTC'\n")
+        (tools / "systemctl").chmod(0o755)
+        ran = subprocess.run(
+            [sys.executable, "-c", program], input=json.dumps({**request, "root": str(self.root(name))}),
+            env=os.environ | {"PATH": f"{tools}:{os.environ['PATH']}"}, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stderr
+        return json.loads(ran.stdout)
+
     def calls(self, verb: str = "") -> list[list[str]]:
         """The command lines so far, of one verb or all."""
         lines = (self.home / "calls.log").read_text().splitlines() if (self.home / "calls.log").exists() else []

@@ -17,9 +17,9 @@ def run(module: str, *arguments: str, document: object = None) -> subprocess.Com
 @pytest.mark.parametrize(
     ("module", "verbs"),
     [
-        ("components.workloads", ["join", "leave", "root-certificate"]),
+        ("components.workloads", ["join", "leave"]),
         ("components.samples", ["prove"]),
-        ("components.mesh", ["gateway-addresses"]),
+        ("components.mesh", ["gateway-addresses", "root-certificate", "mesh-config"]),
     ],
 )
 def test_every_verb_names_its_missing_and_unknown_keys(module: str, verbs: list[str]) -> None:
@@ -37,7 +37,7 @@ def test_every_verb_names_its_missing_and_unknown_keys(module: str, verbs: list[
 
 def test_a_failure_is_one_line_for_people_and_not_a_traceback() -> None:
     document = {"kubeconfig": "secret-text", "namespace": "n", "timeout_seconds": 1}
-    failed = run("components.workloads", "root-certificate", document=document)
+    failed = run("components.mesh", "root-certificate", document=document)
     assert failed.returncode == 1
     assert failed.stderr.startswith("error: the kubeconfig cannot be used")
     assert "secret-text" not in failed.stderr

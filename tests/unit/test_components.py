@@ -44,8 +44,13 @@ class Recorder(pulumi.runtime.Mocks):
             return json.dumps({**state, "host_key": "ssh-ed25519 HOST"})
         if "gateway-addresses" in create:
             return json.dumps({"addresses": ["10.89.0.11", "10.89.0.12"], "ports": {}})
+        if "reinject" in create:
+            return json.dumps({"restarted": []})
         if "root-certificate" in create:
             return json.dumps({"root_certificate": "-----BEGIN CERTIFICATE-----"})
+        if "mesh-config" in create:
+            proxy_config = {"proxyMetadata": {"SAID": "by the mesh"}}
+            return json.dumps({"trust_domain": "mesh.local", "mesh_id": "mesh9", "proxy_config": proxy_config})
         if "components.workloads join" in create:
             return json.dumps(
                 {"workload_entry": "entry", "namespace": "vmns", "address": "a", "healthy": True, "connected_at": "now"}
@@ -163,13 +168,13 @@ def test_chart_values_of_the_settings_win_and_the_rest_stays(lab: Recorder) -> N
     assert istiod["telemetry"] == {"enabled": False}
     assert istiod["env"]["PILOT_ENABLE_ALPN_FILTER"] == "false"
     assert istiod["global"]["multiCluster"] == {"clusterName": "cluster1"}
-    assert istiod["revisionTags"] == ["default"]
+    assert istiod["revision"] == "1-32-alpha"
 
 
 def test_charts_of_a_repository_name_version_and_repository() -> None:
     made = run_program(DEV, stack="dev").made
     release = made["istio-base"].inputs
-    assert (release["chart"], release["version"]) == ("base", "1.30.3")
+    assert (release["chart"], release["version"]) == ("base", DEV["mesh"]["version"])
     assert release["repositoryOpts"]["repo"].startswith("https://blob.istio.io/")
     oci = put(DEV, "mesh.charts", {"repository": "oci://ghcr.io/istio/release/charts"})
     assert run_program(oci, stack="dev").made["istio-base"].inputs["chart"] == "oci://ghcr.io/istio/release/charts/base"
@@ -181,6 +186,24 @@ def test_the_member_is_told_what_the_gateway_got(lab: Recorder) -> None:
     assert join["member"]["revision"] == "1-32-alpha"
     assert join["ssh"]["host_key"] == "ssh-ed25519 HOST"
     assert lab.made["vm-1-join"].inputs["delete"] == "python3 -m components.workloads leave"
+
+
+def test_a_member_is_told_what_the_mesh_says_of_itself(lab: Recorder) -> None:
+    member = stdin(lab, "vm-1-join")["member"]
+    said = {
+        "mesh_id": "mesh9",
+        "trust_domain": "mesh.local",
+        "mesh_proxy_config": {"proxyMetadata": {"SAID": "by the mesh"}},
+    }
+    assert {key: member[key] for key in said} == said
+
+
+def test_the_mesh_is_read_again_when_istiod_is_installed_otherwise(lab: Recorder) -> None:
+    before = stdin(lab, "mesh-config")
+    other = stdin(run_program(put(LAB, "mesh.values.istiod.meshConfig.accessLogFile", "/dev/stdout")), "mesh-config")
+    assert before["revision"] == "1-32-alpha"
+    assert before["installed"] != other["installed"]
+    assert {**before, "installed": ""} == {**other, "installed": ""}
 
 
 @pytest.mark.parametrize("vm", ["vm-2", "vm-4"])
@@ -198,12 +221,12 @@ def test_only_a_vm_of_the_meshs_own_network_gets_routes_to_every_nodes_pods(lab:
 
 def test_a_member_has_the_labels_of_its_group_and_the_life_of_its_certificates(lab: Recorder) -> None:
     for vm, group, app, seconds in (
-        ("vm-1", "vmns-external-app", "external-app", 86400),
-        ("vm-4", "sample-helloworld-vm", "helloworld", 60),
+        ("vm-1", "vmns/external-app", "external-app", 86400),
+        ("vm-4", "sample/helloworld-vm", "helloworld", 60),
     ):
         member = stdin(lab, f"{vm}-join")["member"]
         assert member["labels"] == {"app": app, "version": "vm"}
-        assert lab.made[f"{group}-group"].inputs["spec"]["metadata"] == {"labels": member["labels"]}
+        assert lab.made[f"workloadgroup/{group}"].inputs["spec"]["metadata"] == {"labels": member["labels"]}
         assert member["certificate_seconds"] == seconds
 
 
@@ -214,22 +237,21 @@ def test_a_workload_without_a_version_has_no_such_label() -> None:
 
 
 def test_the_service_of_vms_is_made_once(lab: Recorder) -> None:
-    services = {
-        (args.inputs["metadata"]["namespace"], args.inputs["metadata"]["name"]): name
-        for name, args in lab.made.items()
-        if args.typ == "kubernetes:core/v1:Service" and "external-app" in name + args.inputs["metadata"]["name"]
+    services = {name: args.inputs for name, args in lab.made.items() if args.typ == "kubernetes:core/v1:Service"}
+    assert {name: service["spec"]["selector"]["app"] for name, service in services.items()} == {
+        "service/vmns/external-app": "external-app",
+        "service/sample/helloworld": "helloworld",
+        "service/sample/helloworld-shift": "helloworld",
     }
-    assert services == {("vmns", "external-app"): "vmns-external-app-service"}
-    assert lab.made["vmns-external-app-service"].inputs["spec"]["selector"] == {"app": "external-app"}
-    assert "sample-helloworld-vm-service" not in lab.made
-    assert lab.made["helloworld-service"].inputs["spec"]["selector"] == {"app": "helloworld"}
+    awaited = [name for name, service in services.items() if "annotations" not in service["metadata"]]
+    assert awaited == ["service/sample/helloworld"], "the others may have VMs only, which the provider does not see"
 
 
 def test_clients_are_inside_the_mesh_at_its_edge_and_outside(lab: Recorder) -> None:
     clients = {
         name: args.inputs
         for name, args in lab.made.items()
-        if name.startswith("helloworld-") and "sleep" in str(args.inputs)
+        if name.startswith("deployment/") and "sleep" in str(args.inputs)
     }
     seen = {
         name: (
@@ -240,14 +262,14 @@ def test_clients_are_inside_the_mesh_at_its_edge_and_outside(lab: Recorder) -> N
         for name, inputs in clients.items()
     }
     assert seen == {
-        "helloworld-curl": ("sample", "curl", True),
-        "helloworld-stranger": ("sample", "stranger", True),
-        "helloworld-guarded-curl": ("sample-guarded", "curl", True),
-        "helloworld-guarded-plain": ("sample-guarded", "plain", False),
-        "helloworld-outside-plain": ("sample-outside", "plain", True),
+        "deployment/sample/curl": ("sample", "curl", True),
+        "deployment/sample/stranger": ("sample", "stranger", True),
+        "deployment/sample-guarded/curl": ("sample-guarded", "curl", True),
+        "deployment/sample-guarded/plain": ("sample-guarded", "plain", False),
+        "deployment/sample-outside/plain": ("sample-outside", "plain", True),
     }
     for name, (namespace, app, _) in seen.items():
-        account = lab.made[f"{name}-account"].inputs["metadata"]
+        account = lab.made[f"serviceaccount/{namespace}/{app}"].inputs["metadata"]
         assert (account["namespace"], account["name"]) == (namespace, app)
         assert clients[name]["spec"]["selector"] == {"matchLabels": {"app": app}}
 
@@ -272,13 +294,14 @@ def without_samples() -> dict[str, Any]:
 def test_without_samples_there_is_no_proof_and_no_sample() -> None:
     tables = without_samples()
     made = run_program({**tables, "workloads": tables["workloads"][:1]}).made
-    assert not [name for name in made if "helloworld" in name or "proof" in name]
+    assert not [name for name in made if "helloworld" in name or "proof" in name or name.startswith("deployment/")]
     assert not [name for name in made if name.startswith("namespace-sample")]
 
 
-def test_without_samples_the_workload_makes_the_service_that_it_shares_with_them() -> None:
-    service = run_program(without_samples()).made["sample-helloworld-vm-service"].inputs
+def test_without_samples_the_service_that_a_workload_shares_with_them_stays() -> None:
+    service = run_program(without_samples()).made["service/sample/helloworld"].inputs
     assert (service["metadata"]["name"], service["spec"]["selector"]) == ("helloworld", {"app": "helloworld"})
+    assert service["metadata"]["annotations"] == {"pulumi.com/skipAwait": "true"}, "there is no pod to wait for"
 
 
 def several(**cluster: Any) -> Recorder:
@@ -291,7 +314,7 @@ def test_three_servers_have_embedded_etcd_and_join_each_other() -> None:
     for name in ("server-1", "server-2", "server-3"):
         text = script(recorder, f"lab-{name}-k3s")
         assert "settle" in text and 'until_ready "etcd"' in text
-        assert text.count("https://10.89.0.11:6443") == 2 * 2, "the other two, asked and named"
+        assert text.count("https://10.89.0.11:6443") == 2 * 2 + 1, "the other two, asked and named; itself, asked"
         assert "founding=yes" in recorder.made[f"lab-{name}-k3s"].inputs["create"]
         assert "founding" not in recorder.made[f"lab-{name}-k3s"].inputs["update"]
     assert "founder=yes" in script(recorder, "lab-server-1-k3s"), "it has the machine that the cluster began with"

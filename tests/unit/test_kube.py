@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import ipaddress
 import json
+import ssl
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from kubernetes.client.exceptions import ApiException
 
 from components.command_line import Deadline
@@ -32,7 +43,9 @@ class Api(BaseHTTPRequestHandler):
         status, document = {
             "/thing": (200, '{"metadata": {"name": "thing"}}'),
             "/together": (200, "{}"),
+            "/thing?fieldManager=me&force=true": (200, '{"kind": "Thing"}'),
             "/things?labelSelector=app%3Dx%2Cb%3Dy": (200, '{"items": [{"a": 1}]}'),
+            "/edited": (200, json.dumps({"as": self.headers.get("Content-Type"), "body": body})),
             "/refused": (403, '{"message": "no rights"}'),
             "/starting": (503, '{"message": "apiserver not ready"}'),
             "/html": (200, "<html>"),
@@ -46,9 +59,50 @@ class Api(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(document.encode())
 
-    do_GET = do_POST = do_DELETE = answer
+    do_GET = do_POST = do_PATCH = do_DELETE = answer
 
     def log_message(self, *_: object) -> None: ...
+
+
+def certificate() -> tuple[bytes, bytes]:
+    """One of 127.0.0.1 that vouches for itself, and its key."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    now, address = datetime.now(UTC), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(hours=1))
+    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    signed = made.add_extension(x509.SubjectAlternativeName([address]), critical=False).sign(key, hashes.SHA256())
+    form = Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    return signed.public_bytes(Encoding.PEM), key.private_bytes(*form)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there are no files in memory")
+def test_keys_and_certificates_are_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, key = certificate()
+    for name, text in (("shown", shown), ("key", key)):
+        (tmp_path / name).write_bytes(text)
+    (tmp_path / "temporary").mkdir()
+    Api.seen = []
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "shown", tmp_path / "key")
+    context.load_verify_locations(tmp_path / "shown")
+    context.verify_mode = ssl.CERT_REQUIRED
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    document = yaml.safe_load(kubeconfig(server.server_port))
+    where = {"server": f"https://127.0.0.1:{server.server_port}", "certificate-authority-data": base64.b64encode(shown)}
+    who = {"client-certificate-data": base64.b64encode(shown), "client-key-data": base64.b64encode(key)}
+    document["clusters"][0]["cluster"] = {name: as_text(value) for name, value in where.items()}
+    document["users"][0]["user"] = {name: as_text(value) for name, value in who.items()}
+    for _ in range(2):
+        assert ApiCluster(yaml.safe_dump(document)).get("/thing") == {"metadata": {"name": "thing"}}
+    server.shutdown()
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def as_text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def kubeconfig(port: int) -> str:
@@ -81,6 +135,23 @@ def test_objects_come_as_plain_documents(cluster: ApiCluster) -> None:
     assert cluster.items("/unknown-group") == []
     assert [cluster.delete("/thing"), cluster.delete("/nothing")] == [True, False]
     assert {authorization for _, _, authorization, _ in Api.seen} == {"Bearer bearer"}
+
+
+def test_a_patch_is_merged(cluster: ApiCluster) -> None:
+    assert cluster.patch("/edited", {"spec": 1}) == {"as": "application/merge-patch+json", "body": '{"spec": 1}'}
+    with pytest.raises(KubeError, match="PATCH /nothing: not found"):
+        cluster.patch("/nothing", {})
+
+
+def test_objects_are_applied_and_edited(cluster: ApiCluster) -> None:
+    assert cluster.apply("/thing", {"kind": "Thing"}, "me") == {"kind": "Thing"}
+    assert cluster.edit("/thing", [{"op": "remove", "path": "/spec"}]) == {"metadata": {"name": "thing"}}
+    assert [(method, body) for method, _, _, body in Api.seen] == [
+        ("PATCH", '{"kind": "Thing"}'),
+        ("PATCH", '[{"op": "remove", "path": "/spec"}]'),
+    ]
+    with pytest.raises(KubeError, match="not found"):
+        cluster.apply("/nothing", {}, "me")
 
 
 def test_a_token_is_asked_for_as_the_api_wants_it(cluster: ApiCluster) -> None:

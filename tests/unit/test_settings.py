@@ -103,7 +103,7 @@ def test_tables_that_are_left_out_ask_for_nothing_but_mutual_tls() -> None:
         ("machines.mounts.0.source", "relative/path", "machines.mounts[0].source", "absolute"),
         ("machines.mounts.0.target", "opt", "machines.mounts[0].target", "absolute path"),
         ("cluster.podCidr", "10.43.1.0/24", "cluster.serviceCidr", "overlaps"),
-        ("cluster.version", "latest", "cluster.version", "v1.32.0+k3s1"),
+        ("cluster.version", "latest", "cluster.version", "v1.36.5+k3s1"),
         ("cluster.version", "v1.20.4+k3s1", "cluster.version", "from v1.28"),
         ("cluster.network", "nowhere", "cluster.network", "no such network"),
         ("cluster.servers.count", 2, "cluster.servers.count", "odd"),
@@ -303,6 +303,14 @@ def test_every_table_is_known_to_pulumi_and_documented() -> None:
     assert extra == f"unknown; known are {', '.join(MODELS)}"
 
 
+def test_a_table_may_be_left_out_for_pulumi_and_for_us_alike() -> None:
+    """Pulumi itself refuses a stack without a key that has no default."""
+    needed = ["machines", "cluster", "mesh"]
+    assert [key for key, value in PULUMI_YAML.items() if "default" not in value] == needed
+    parse({key: LAB[key] for key in needed} | {"mesh": put(LAB, "mesh.exposedServices", [])["mesh"]})
+    assert list(problems({})) == needed
+
+
 @pytest.mark.parametrize("table", MODELS)
 def test_every_setting_is_documented_with_its_table(table: str) -> None:
     sections = re.split(r"^## ", (ROOT / "docs/settings.md").read_text(), flags=re.MULTILINE)
@@ -314,3 +322,71 @@ def test_every_setting_is_documented_with_its_table(table: str) -> None:
 def test_every_setting_of_an_artifact_is_documented() -> None:
     _, section = (ROOT / "docs/settings.md").read_text().split("## Artifacts\n")
     assert [name for name in _fields(settings.Artifact) if not re.search(rf"\b{name}\b", section)] == []
+
+
+def test_no_value_of_a_secret_table_is_shown_by_any_check() -> None:
+    wrong = put(put(LAB, "mesh.eastWestPorts", {"status": 15021}), "workloads.0.network", "cluster-network")
+    wrong = put(put(wrong, "workloads.1.vms.0.name", "vm-1"), "workloads.0.name", "hidden-name")
+    shown = " ".join(problems(wrong).values())
+    assert "15021" in shown and "hidden-name" in shown and "'vm-1'" in shown
+    hidden = " ".join(problems(wrong, secret={"mesh", "workloads"}).values())
+    assert not any(value in hidden for value in ("15021", "hidden-name", "vm-1'"))
+    assert "is already taken by mesh.ingressPorts.status" in hidden, "what is wrong is still told"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (("mesh.revision", "A.B"), ("policies.authorization.0.namespace", "nowhere")),
+        (("mesh.version", None), ("mesh.eastWestPorts", {"status": 15021})),
+        (("mesh.sidecarPackage", 3), ("traffic.0.versions", ["v1", "vm", "v9"])),
+        (("cluster.version", "latest"), ("cluster.servers.count", 2)),
+        (("cluster.binary", []), ("workloads.1.vms.0.network", "vm")),
+        (("machines.user", "Root User"), ("workloads.0.vms.0.network", "nowhere")),
+        (("machines.mounts", [None]), ("workloads.0.vms.1.name", "vm-1")),
+        (("workloads.0.name", "A B"), ("workloads.1.probe.port", 9999)),
+        (("workloads.0.vms", None), ("workloads.1.vms.0.name", "server-1")),
+        (("traffic.0.versions", []), ("policies.authorization.1.app", "nothing")),
+    ],
+)
+def test_what_is_wrong_with_a_value_hides_nothing_that_is_wrong_elsewhere(
+    first: tuple[str, Any], second: tuple[str, Any]
+) -> None:
+    alone = problems(put(LAB, *second))
+    both = problems(put(put(LAB, *first), *second))
+    assert alone.items() <= both.items()
+    of_first = problems(put(LAB, *first))
+    assert both.keys() == alone.keys() | of_first.keys(), "nothing is made up"
+
+
+@pytest.mark.parametrize(
+    "path", ["mesh.eastWestPorts", "cluster.servers", "machines.networks", "workloads.0", "traffic.0"]
+)
+def test_a_wrong_value_is_one_error(path: str) -> None:
+    assert list(problems(put(LAB, path, 3))) == [re.sub(r"\.(\d+)", r"[\1]", path)]
+
+
+def test_files_that_are_not_there_are_told_with_everything_else() -> None:
+    wrong = put(put(LAB, "machines.mounts.0.source", "/nowhere"), "mesh.revision", "A.B")
+    for place in ("cluster.binary", "cluster.tools", "mesh.sidecarPackage"):
+        wrong = put(wrong, place, {"path": "/nowhere/x"})
+    wrong["cluster"]["images"] = []
+    raw = {key: json.dumps(value) for key, value in wrong.items()}
+    found = {problem.path.removeprefix("istio-vms:") for problem in settings.find_problems("lab", raw, files=True)}
+    assert {"mesh.revision", "machines.mounts[0].source", "cluster.binary.path"} <= found
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("istio-vm:machines", "begin with istio-vms:"),
+        ("aws:region", "unknown"),
+        ("istio-vms:", "unknown"),
+        ("mesh", "twice"),
+    ],
+)
+def test_a_key_that_is_nobodys_is_told(key: str, says: str) -> None:
+    known = ["istio-vms:mesh", "pulumi:tags", "kubernetes:namespace", "command:x", "samples"]
+    assert list(settings.key_problems(known)) == []
+    [problem] = settings.key_problems([*known, key])
+    assert problem.path == f"config: {key}" and says in problem.message

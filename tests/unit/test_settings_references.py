@@ -43,6 +43,17 @@ def second_workload(**changes: Any) -> dict[str, Any]:
         ("mesh.exposedServices", [HELLO, "mars/web"], "mesh.exposedServices[1]", NOWHERE),
         ("mesh.exposedServices", [HELLO, "sample/web"], "mesh.exposedServices[1]", "has helloworld, helloworld-shift;"),
         ("mesh.exposedServices", ["vmns/external-app"], "mesh.exposedServices", f"should have {HELLO}"),
+        # what follows from mesh.revision
+        ("mesh.values.istiod.revision", "x", "mesh.values.istiod.revision", "'x': follows from mesh.revision"),
+        ("mesh.values.istiod.revisionTags", ["a"], "mesh.values.istiod.revisionTags", "should be left out"),
+        ("mesh.values.base.defaultRevision", "", "mesh.values.base.defaultRevision", "should be left out"),
+        ("mesh.values.gateway.revision", "x", "mesh.values.gateway.revision", "should be left out"),
+        (
+            "mesh.values.base.experimental",
+            {"stableValidationPolicy": True},
+            "mesh.values.base.experimental.stableValidationPolicy",
+            "given to istiod",
+        ),
         # workloads
         ("workloads.1.vms.0.network", "vm", "workloads[1].vms[0].network", "attach the VM to machine network cluster"),
         ("workloads.1.ports.0.name", "http-web", "workloads[1].ports", "should be http 5000, as of the helloworld"),

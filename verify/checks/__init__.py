@@ -11,10 +11,12 @@ from verify.checks import (
     gateway,
     health,
     identity,
+    injection,
     membership,
     networks,
     registration,
     spread,
+    standing,
     telemetry,
     traffic,
 )
@@ -41,11 +43,14 @@ class Check:
 
 CHECKS = (
     Check("membership", "Every VM is a member of its workload and answers for it", membership.run),
+    Check("state", "Cluster, machines and VMs are what the stack's state says", standing.run),
+    Check("injection", "Every pod of the mesh has its sidecar", injection.run),
     Check("dns", "VMs resolve the mesh's names, and all others as before", dns.run),
     Check("vm-to-mesh", "VMs call services of the mesh by name", membership.vm_to_mesh),
     Check("mesh-to-vm", "Pods call VMs by name, as authenticated peers", membership.mesh_to_vm),
     Check("networks", "VMs reach pods the way their network says", networks.run),
     Check("gateway", "VMs follow the east-west gateway", gateway.run),
+    Check("addresses", "Istiod answers at every address of the gateway", gateway.addresses),
     Check("mtls", "Plaintext is refused where mutual TLS is STRICT", access.mtls),
     Check("authorization", "Only admitted accounts get through", access.authorization),
     Check("exposure", "The east-west gateway leads only to exposed services", access.exposure),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+from components.kube import is_ready
 from verify.calls import Answer, tally
 from verify.checks.health import SECONDS, application_stopped, healthy
 from verify.checks.membership import CALLS
@@ -101,7 +102,4 @@ def _load(env: Environment) -> Iterator[_Load]:
 
 
 def _ready(env: Environment) -> int:
-    def ready(conditions: list[dict[str, str]]) -> bool:
-        return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-
-    return sum(ready(pod["status"].get("conditions", [])) for pod in env.pods(env.samples, "app=helloworld"))
+    return sum(map(is_ready, env.pods(env.samples, "app=helloworld")))

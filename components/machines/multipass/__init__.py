@@ -19,7 +19,8 @@ Read in canonical/multipass at v1.16.3; what shaped this package:
 Whose an instance is: Multipass has no labels, so it is kept in two places. `/etc/istio-vms/owner` in the machine, written by cloud-init
 before sshd knows any key, so that whoever can look at all sees it: decisive wherever we can look. And a claim on the operator's machine,
 written before `launch`, decisive where we cannot: stopped, suspended, deleted, or still booting. An instance with neither is refused
-as it stands; nothing is started or purged to find out.
+as it stands; nothing is started or purged to find out. One whose mark is gone is ours by its claim, if it has the host key that the claim
+has seen.
 """
 
 from components.machines.multipass.cli import check_host

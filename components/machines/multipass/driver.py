@@ -54,7 +54,7 @@ class MultipassDriver:
         parsed = Options.parse(options)
         cli.check_words(name)
         cli.check_host()
-        claims = Claims(parsed.state_dir)
+        claims = Claims(parsed)
         with _lock(parsed.state_dir, name):
             instance = self._settled(name, owner, parsed, claims, progress)
             if instance is not None:
@@ -68,7 +68,7 @@ class MultipassDriver:
     def list(self, owner: str, options: Mapping[str, Any]) -> list[MachineState]:
         """The instances we have a claim to; see `Driver.list`. No call goes into a machine."""
         cli.check_host()
-        claims = Claims(Options.parse(options).state_dir)
+        claims = Claims(Options.parse(options))
         ours = claims.of(owner)
         found = {instance.name: instance for instance in cli.instances() if instance.name in ours}
         for name in ours.keys() - found.keys():
@@ -121,7 +121,7 @@ class _Ensure:
         self._options = options
         self._poll_seconds = poll_seconds
         self._as_it_is = as_it_is
-        self._claims = Claims(options.state_dir)
+        self._claims = Claims(options)
         self._launch: Launch | None = None
         self._end = time.monotonic() + options.timeout_seconds
         self._unknown_since: float | None = None

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from components.machines.driver import DriverError
+
+
+def _state_dir() -> Path:
+    """Beside the state of the stacks; see `ops/workspace.py`."""
+    return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "istio-vms/multipass"
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class Options:
     networks: tuple[str, ...] = ()
     timeout_seconds: float = 900
     snapshots: int = 0
-    state_dir: Path = Path("~/.local/state/istio-vms/multipass")
+    state_dir: Path = field(default_factory=_state_dir)
 
     @classmethod
     def parse(cls, table: Mapping[str, Any]) -> Options:
@@ -42,5 +48,14 @@ class Options:
             networks=tuple(table.get("networks", ())),
             timeout_seconds=float(table.get("timeout_seconds", cls.timeout_seconds)),
             snapshots=int(table.get("snapshots", cls.snapshots)),
-            state_dir=Path(table.get("state_dir", cls.state_dir)).expanduser(),
+            state_dir=Path(table["state_dir"]).expanduser() if "state_dir" in table else _state_dir(),
+        )
+
+    @property
+    def earlier_dir(self) -> Path:
+        """Where claims may be that an earlier version wrote, which did not look at `XDG_STATE_HOME`."""
+        return (
+            Path("~/.local/state/istio-vms/multipass").expanduser()
+            if self.state_dir == _state_dir()
+            else self.state_dir
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -14,6 +15,7 @@ import yaml
 from components.machines.cloud_init import cloud_config
 from components.machines.driver import DriverError, MachineSpec
 from components.machines.multipass.cli import DELETED, OWNER_FILE, RUNNING, Identity, Instance
+from components.machines.multipass.options import Options
 
 
 @dataclass(frozen=True)
@@ -36,36 +38,39 @@ class Claim:
 class Claims:
     """One small file per machine name: whose the instance of that name is."""
 
-    def __init__(self, state_dir: Path) -> None:
-        """Keep them in a folder of their own in there."""
-        self._folder = state_dir / "claims"
+    def __init__(self, options: Options) -> None:
+        """Keep them in a folder of their own in the driver's; those of an earlier version are read where they are."""
+        self._folder = options.state_dir / "claims"
+        self._earlier = options.earlier_dir / "claims"
 
     def get(self, name: str) -> Claim | None:
         """The claim to an instance of that name."""
-        try:
-            return Claim(**json.loads(self._file(name).read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return None
+        for file in self._files(name):
+            with contextlib.suppress(FileNotFoundError):
+                return Claim(**json.loads(file.read_text(encoding="utf-8")))
+        return None
 
     def of(self, owner: str) -> dict[str, Claim]:
         """All claims of an owner, by the instance's name."""
-        names = [file.stem for file in self._folder.glob("*.json")]
+        names = {file.stem for folder in (self._folder, self._earlier) for file in folder.glob("*.json")}
         found = {name: claim for name in names if (claim := self.get(name))}
         return {name: claim for name, claim in found.items() if claim.owner == owner}
 
     def put(self, name: str, claim: Claim) -> None:
         """Write it, in one step."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        new = self._file(name).with_suffix(".new")
+        file, *_ = self._files(name)
+        new = file.with_suffix(".new")
         new.write_text(json.dumps(dataclasses.asdict(claim)), encoding="utf-8")
-        new.replace(self._file(name))
+        new.replace(file)
 
     def drop(self, name: str) -> None:
         """Remove it, if there is one."""
-        self._file(name).unlink(missing_ok=True)
+        for file in self._files(name):
+            file.unlink(missing_ok=True)
 
-    def _file(self, name: str) -> Path:
-        return self._folder / f"{name}.json"
+    def _files(self, name: str) -> list[Path]:
+        return [folder / f"{name}.json" for folder in (self._folder, self._earlier)]
 
 
 def made_from(spec: MachineSpec) -> str:
@@ -98,7 +103,7 @@ def see_that_ours(instance: Instance, owner: str, claims: Claims, identity: Iden
     """
     name, claim = instance.name, claims.get(instance.name)
     rid = f"`multipass delete --purge {name}` removes it and frees its name"
-    if identity is not None and identity.owner != owner:
+    if identity is not None and identity.owner != owner and not _lost_its_mark(identity, claim, owner):
         if claim and claim.owner == owner:
             claims.drop(name)  # what it was for is gone
         whose = (
@@ -118,3 +123,10 @@ def see_that_ours(instance: Instance, owner: str, claims: Claims, identity: Iden
             f"there is an instance {name}, {instance.state.lower()}, and nothing here says that it belongs to {owner!r}; it is left alone. "
             f"If it is ours, {look} lets it say so itself; then run this again. If it is nobody's, {rid}"
         )
+
+
+def _lost_its_mark(identity: Identity, claim: Claim | None, owner: str) -> bool:
+    """Whether an instance without a mark is the very one that had ours: leaving the mesh once took the mark along with its folder."""
+    if identity.owner or claim is None or claim.owner != owner:
+        return False
+    return bool(claim.host_key) and claim.host_key == identity.host_key

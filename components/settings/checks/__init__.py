@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from components.settings.artifacts import check_artifacts
+from components.settings.checks.chart_values import check_chart_values
+from components.settings.checks.k3s import check_k3s
 from components.settings.checks.machines import check_machines, check_stack
 from components.settings.checks.mesh import check_exposed_services, check_mesh, check_namespaces
 from components.settings.checks.policies import check_policies, check_telemetry
@@ -26,8 +28,11 @@ from components.settings.tables import (
 )
 
 
-def check(stack: str, parsed: Mapping[str, Any]) -> Iterator[Problem]:
-    """All of them. A table that did not parse is not in `parsed`: it takes its own checks with it, not the others'."""
+def check(stack: str, parsed: Mapping[str, Any], incomplete: Collection[str] = ()) -> Iterator[Problem]:
+    """All of them. A table that did not parse is not in `parsed`: it takes its own checks with it, not the others'.
+
+    Of a table in `incomplete` some entries are missing, so that a name which is in none may be right all the same.
+    """
     machines: MachinesSettings | None = parsed.get("machines")
     cluster: AnyCluster | None = parsed.get("cluster")
     mesh: MeshSettings | None = parsed.get("mesh")
@@ -35,15 +40,18 @@ def check(stack: str, parsed: Mapping[str, Any]) -> Iterator[Problem]:
     samples: SampleSettings | None = parsed.get("samples")
     yield from check_stack(stack)
     yield from check_machines(stack, machines, cluster, workloads or ())
+    if isinstance(cluster, ClusterSettings):
+        yield from check_k3s(cluster, mesh, parsed.get("policies"))
     if machines:
         yield from check_artifacts(machines, cluster, mesh)
     if mesh:
         # Of another cluster it is not known whether its load balancer gives gateways the nodes' ports.
         yield from check_mesh(mesh, node_ports=isinstance(cluster, ClusterSettings))
+        yield from check_chart_values(mesh)
     yield from check_workloads(workloads or ())
     if mesh and cluster:
         yield from check_routes_to_pods(workloads or (), mesh, cluster)
-    if mesh and samples and workloads is not None:
+    if mesh and samples and workloads is not None and "workloads" not in incomplete:
         yield from _check_references(Registry(mesh, workloads, samples), parsed)
 
 

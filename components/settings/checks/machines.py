@@ -90,19 +90,6 @@ def _check_cluster(cluster: ClusterSettings) -> Iterator[Problem]:
             f"{PROJECT}:cluster.servers.count",
             f"{cluster.servers.size}: should be odd, so that embedded etcd keeps a majority (1, 3, 5)",
         )
-    taken = {
-        "disable",
-        "token",
-        "server",
-        "cluster-cidr",
-        "service-cidr",
-        "node-ip",
-        "node-name",
-        "tls-san",
-        "cluster-init",
-    }
-    for key in sorted(taken & set(cluster.config)):
-        yield Problem(f"{PROJECT}:cluster.config.{key}", "is set by the program; remove it here")
 
 
 def _check_cidrs(machines: MachinesSettings | None, cluster: AnyCluster | None) -> Iterator[Problem]:

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from components.settings.checks.references import check_app, check_namespace
 from components.settings.problems import PROJECT, Problem, duplicates
 from components.settings.registry import HELLOWORLD, Registry
-from components.settings.tables import MeshSettings, TrafficSettings
+from components.settings.tables import ChartValues, MeshSettings, TrafficSettings
 
 _AT = f"{PROJECT}:mesh"
 _NODE_PORTS = {22: "sshd", 6443: "the Kubernetes API", 10250: "the kubelet"}
+_REVISION_VALUES = ("revision", "revisionTags", "defaultRevision")
 _FOREIGN_NAMESPACES = {"default", "istio-system", "kube-node-lease", "kube-public", "kube-system"}
 
 
@@ -33,6 +34,23 @@ def check_mesh(mesh: MeshSettings, node_ports: bool = True) -> Iterator[Problem]
     yield from duplicates(
         ((f"{_AT}.namespaces[{i}]", name) for i, name in enumerate(mesh.namespaces)), "this namespace"
     )
+    yield from _check_revision_values(mesh.values)
+
+
+def _check_revision_values(values: ChartValues) -> Iterator[Problem]:
+    """Which revision there is, and which is the default one, is said once: a chart told otherwise would move too early, or not at all."""
+    for chart, given in values:
+        for key in (key for key in _REVISION_VALUES if key in given):
+            yield Problem(
+                f"{_AT}.values.{chart}.{key}",
+                f"{given[key]!r}: follows from mesh.revision, which is also the default one; should be left out",
+            )
+    experimental = values.base.get("experimental")
+    if isinstance(experimental, dict) and "stableValidationPolicy" in experimental:
+        yield Problem(
+            f"{_AT}.values.base.experimental.stableValidationPolicy",
+            "is about the default revision, which is not base's here; should be left out, or given to istiod",
+        )
 
 
 def check_namespaces(registry: Registry) -> Iterator[Problem]:

@@ -1,8 +1,12 @@
-"""The stand-ins' ways to the world, replaced by answers such as it would give."""
+"""The stand-ins' ways to the world, replaced by answers such as it would give.
+
+With a kubeconfig in the environment, objects are really made in the API server that it leads to; none is waited for, as there is no node.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +18,8 @@ from lab.plugins.process import Finished
 from lab.plugins.provider import Call
 from lab.plugins.values import Properties, plain
 
+PRIVATE_KEY = "PRIVATE-e21a7c50\nof two lines\n"
+TOKEN = "TOKEN-9b04d3f7"
 KUBECONFIG = """\
 apiVersion: v1
 kind: Config
@@ -22,6 +28,18 @@ clusters: [{name: c, cluster: {server: https://127.0.0.1:6443}}]
 users: [{name: u, user: {token: hunter2}}]
 contexts: [{name: c, context: {cluster: c, user: u}}]
 """
+REAL_KUBECONFIG = "HOLLOW_KUBECONFIG"
+"""The variable that has the kubeconfig of a real API server, as a text."""
+ALWAYS: Mapping[str, Any] = {
+    "components.machines.keys make": {"private_key": PRIVATE_KEY, "public_key": "ssh-ed25519 AAAA", "token": TOKEN},
+    "components.machines delete": {},
+    "components.mesh reinject": {"restarted": []},
+    "components.mesh root-certificate": {"root_certificate": "-----BEGIN CERTIFICATE-----"},
+    "components.mesh mesh-config": {"trust_domain": "cluster.local", "mesh_id": "mesh1", "proxy_config": {}},
+    "components.samples prove": [],
+    "components.workloads leave": {},
+}
+"""Commands whose answer does not depend on what they read."""
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ7x0hWv5S7cUV9yQpZ2j6mN3r8tB1oK4uY5wE6qA7sD"
 
 
@@ -34,8 +52,6 @@ def _local(self: LocalCommand, call: Call, script: str, inputs: Properties, envi
 
 def _answer(command: str, read: Any) -> Any:
     match command:
-        case "components.machines.keys make":
-            return {"private_key": "PRIVATE", "public_key": "ssh-ed25519 AAAA", "token": "TOKEN"}
         case "components.machines ensure" | "components.machines update":
             name = read["name"]
             address = f"10.89.0.{zlib.crc32(name.encode()) % 200 + 10}"
@@ -51,8 +67,6 @@ def _answer(command: str, read: Any) -> Any:
             return {"node": read["node"]}
         case "components.mesh gateway-addresses":
             return {"addresses": ["10.89.0.11", "10.89.0.12"], "ports": read["ports"]}
-        case "components.workloads root-certificate":
-            return {"root_certificate": "-----BEGIN CERTIFICATE-----"}
         case "components.workloads join":
             member = read["member"]
             entry = f"{member['workload']}-{member['address']}"
@@ -63,16 +77,15 @@ def _answer(command: str, read: Any) -> Any:
                 "healthy": True,
                 "connected_at": "now",
             }
-        case "components.samples prove":
-            return []
         case _:
-            raise AssertionError(f"there is no answer to {command}")
+            assert command in ALWAYS, f"there is no answer to {command}"
+            return ALWAYS[command]
 
 
 def _remote(
     self: RemoteCommand, call: Call, script: str, inputs: Properties, environment: Mapping[str, str]
 ) -> Finished:
-    return _ended(KUBECONFIG)
+    return _ended(os.environ.get(REAL_KUBECONFIG, KUBECONFIG))
 
 
 def _ended(printed: str) -> Finished:
@@ -89,6 +102,10 @@ def _create_object(self: objects.Objects, call: Call, inputs: Properties) -> tup
     )
 
 
+def _as_it_is(self: objects.Objects, call: Call, live: objects.Object) -> objects.Object:
+    return live
+
+
 def _create_release(self: helm.Releases, call: Call, inputs: Properties) -> tuple[str, Properties]:
     if call.preview:
         return "", helm._previewed(inputs)
@@ -103,14 +120,17 @@ def _create_release(self: helm.Releases, call: Call, inputs: Properties) -> tupl
 
 
 def _chart_version(self: helm.Releases, call: Call, release: Properties) -> str:
-    """Every version that is asked for is there."""
-    return release["version"]
+    """Every version that is asked for is there; a chart in a folder has its own."""
+    return release.get("version") or "1.0.0"
 
 
 def replace() -> None:
     """Make the stand-ins of this process hollow. A state is made by creating only, so nothing else is replaced."""
     LocalCommand.execute = _local
     RemoteCommand.execute = _remote
-    objects.Objects.create = _create_object
+    if REAL_KUBECONFIG in os.environ:
+        objects.Objects._ready = _as_it_is
+    else:
+        objects.Objects.create = _create_object
     helm.Releases.create = _create_release
     helm.Releases._chart_version = _chart_version

@@ -165,7 +165,7 @@ def test_crds_of_others_are_not_istios(api: Api) -> None:
         ({"fails": Unreachable("the cluster's API at https://c does not answer (X)")}, "can it be reached from here"),
         ({"fails": KubeError("GET /version: 401 Unauthorized")}, "refuses its credentials: .*401 Unauthorized. Log in again"),
         ({"allowed": False}, "cluster-admin"),
-        ({"version": "v1.27.9"}, "Kubernetes v1.27.9 is too old; upgrade it to 1.28"),
+        ({"version": "v1.31.14"}, "Kubernetes v1.31.14 is too old; upgrade it to 1.32"),
         ({"version": ""}, "too old"),
     ],
 )  # fmt: skip

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import hashlib
+import io
 import os
 import subprocess
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,16 @@ import yaml
 
 from components.artifacts import MachineArtifact
 from components.cluster.k3s import RUN_STDIN, RUN_STDIN_FIRST
-from components.cluster.k3s_files import NodeSpec, config_yaml, leave_script, member_script, node_script, unit
+from components.cluster.k3s_files import (
+    NodeSpec,
+    config_yaml,
+    leave_script,
+    member_script,
+    node_script,
+    register_script,
+    renumber_script,
+    unit,
+)
 from tests.conftest import Golden
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -95,7 +106,7 @@ echo "$*" >>"$FAKE/systemctl.log"
 case "$1" in
   is-active) [ -e "$FAKE/active" ] ;;
   restart) touch "$FAKE/active"; mkdir -p "$ROOT/etc/rancher/k3s"; echo "kind: Config" >"$ROOT/etc/rancher/k3s/k3s.yaml" ;;
-  show) cat "$FAKE/restarts" ;;
+  show) [ "$3" != ExecMainStartTimestamp ] || { cat "$FAKE/since" 2>/dev/null; exit; }; cat "$FAKE/restarts" ;;
 esac
 """
 JOURNAL = """\
@@ -117,7 +128,15 @@ K3S = """\
 echo "$*" >>"$FAKE/kubectl.log"
 [ -e "$FAKE/ready" ]
 """
-PLACES = ("/etc/rancher", "/etc/systemd", "/usr/local", "/var/lib/rancher", "/run/istio-vms")
+PLACES = ("/etc/rancher", "/etc/systemd", "/usr/local", "/var/lib/rancher", "/run/istio-vms", "/run/flannel")
+
+
+def archive(path: Path, content: str, member: str = "index.json") -> None:
+    """A tar with one file, compressed as the path says."""
+    with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as tar:
+        info = tarfile.TarInfo(member)
+        info.size = len(content)
+        tar.addfile(info, io.BytesIO(content.encode()))
 
 
 @dataclass
@@ -140,7 +159,7 @@ class Node:
         (fake / "ready").touch()
         subprocess.run(["tar", "-C", str(fake), "-cf", str(artifacts / "tools.tar"), "sudo"], check=True)
         (artifacts / "k3s").write_text(K3S)
-        (artifacts / "image.tar").write_text("an image")
+        archive(artifacts / "image.tar", "an image")
         made = cls(root, fake, FULL)
         made.sums(artifacts)
         files = {name: MachineArtifact(path=str(artifacts / name)) for name in ("k3s", "tools.tar", "image.tar")}
@@ -197,12 +216,44 @@ def agent(tmp_path: Path) -> Node:
     return Node.make(tmp_path, "agent")
 
 
+def test_a_server_is_ready_once_it_answers_where_its_clients_ask_with_a_certificate_for_that(server: Node) -> None:
+    """Not on the loopback, where any certificate will do: one that came back at another address has its old one for a while."""
+    server.spec = dataclasses.replace(server.spec, endpoint="k8s.example")
+    assert server.run().returncode == 0
+    at = "kubectl --server https://10.89.0.11:6443"
+    assert [f"kubectl {call}" for call in server.calls("kubectl")] == [
+        f"{at} get --raw /readyz",
+        f"{at} --tls-server-name k8s.example get --raw /readyz",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("address", "seen", "ends"),
+    [
+        ("10.89.0.12", "there True 10.89.0.12 ", 0),
+        ("10.89.0.12", "there True 10.89.0.12 fd00::12 ", 0),
+        ("10.89.0.12", "there True 10.89.0.123 ", 1),
+        ("10.89.0.12", "there False 10.89.0.12 ", 1),
+        ("10.89.0.12", "", 1),
+        ("", "there True 10.89.0.11 ", 0),
+        ("", "there Unknown 10.89.0.11 ", 1),
+    ],
+)
+def test_a_member_is_waited_for_at_its_address(server: Node, address: str, seen: str, ends: int) -> None:
+    (server.fake / "kubectl").write_text(f"#!/bin/sh\necho '{seen}'\n")
+    (server.fake / "kubectl").chmod(0o755)
+    ran = server.run(member_script("lab-agent-1", address).replace("seq 720", "seq 2"))
+    assert ran.returncode == ends
+    assert (f"was not Ready{' at 10.89.0.12' if address else ''} after 180 s" in ran.stderr) == bool(ends)
+
+
 def test_a_binary_of_another_version_is_not_started(server: Node) -> None:
     server.spec = dataclasses.replace(server.spec, version="v1.33.1+k3s1")
     ran = server.run()
     assert ran.returncode == 1
     assert "cluster.version is v1.33.1+k3s1, and cluster.binary is k3s v1.32.0+k3s1: " in ran.stderr
     assert not server.calls("systemctl")
+    assert not server.file("/usr/local/bin/k3s").exists(), "a reboot would start it"
 
 
 def test_a_binary_that_cannot_run_is_not_started(server: Node) -> None:
@@ -220,7 +271,7 @@ def test_a_server_gets_its_files_starts_and_prints_only_its_kubeconfig(server: N
     assert (ran.returncode, ran.stdout) == (0, "kind: Config\n"), ran.stderr
     started = ["daemon-reload", "enable --quiet k3s", "reset-failed k3s", "restart --no-block k3s"]
     assert server.calls("systemctl")[:4] == started
-    assert ran.stderr.splitlines() == ["node: starting k3s", "node: the API server is ready"]
+    assert ran.stderr.splitlines() == ["node: starting k3s", "node: the API server at 10.89.0.11 is ready"]
     config = yaml.safe_load(server.file("/etc/rancher/k3s/config.yaml").read_text())
     assert config["node-name"] == "lab-server-1"
     assert Path(config["token-file"]).read_text() == "t0ken"
@@ -228,7 +279,8 @@ def test_a_server_gets_its_files_starts_and_prints_only_its_kubeconfig(server: N
     assert os.access(server.file("/usr/local/bin/k3s"), os.X_OK)
     assert server.file("/usr/local/bin/kubectl").readlink() == Path("k3s")
     data = "/var/lib/rancher/k3s/agent"
-    assert server.file(f"{data}/images/istio-vms-00.tar").resolve().read_text() == "an image"
+    artifacts = Path(server.spec.images[0].path or "").parent
+    assert server.file(f"{data}/images/istio-vms-00.tar").resolve() == artifacts / "image.tar"
     assert server.file(f"{data}/etc/containerd/config.toml.tmpl").read_text() == FULL.containerd_template
     tools = server.file("/usr/local/lib/istio-vms/k3s/bin")
     assert sorted(path.name for path in tools.iterdir()) == ["containerd", "crictl", "ctr", "sudo"]
@@ -337,7 +389,7 @@ def test_a_k3s_that_keeps_ending_is_given_up_with_its_last_errors(server: Node) 
     assert server.restarted()
 
 
-@pytest.mark.parametrize(("role", "what"), [("server", "the API server"), ("agent", "the kubelet")])
+@pytest.mark.parametrize(("role", "what"), [("server", "the API server at 10.89.0.11"), ("agent", "the kubelet")])
 def test_what_does_not_become_ready_is_waited_for_so_long_and_named(tmp_path: Path, role: str, what: str) -> None:
     node = Node.make(tmp_path, role)
     (node.fake / "ready").unlink()
@@ -369,7 +421,7 @@ def test_a_node_that_another_run_works_on_is_left_alone(server: Node) -> None:
 
 KUBECTL = """echo "$*" >>"$FAKE/kubectl.log"
 case "$1" in
-  get) [ -e "$FAKE/ready" ] && printf True ;;
+  get) [ -e "$FAKE/there" ] && printf 'there '; [ -e "$FAKE/ready" ] && printf True; exit 0 ;;
   describe) echo "Conditions: the network is not ready" ;;
 esac
 """
@@ -380,13 +432,14 @@ def cluster(server: Node) -> Node:
     """A server whose kubectl answers."""
     (server.fake / "kubectl").write_text(f"#!/bin/sh\n{KUBECTL}")
     (server.fake / "kubectl").chmod(0o755)
+    (server.fake / "there").touch()
     return server
 
 
 def test_a_ready_node_is_a_member_at_once(cluster: Node) -> None:
     assert cluster.run(member_script("lab-agent-1")).returncode == 0
     (call,) = cluster.calls("kubectl")
-    assert call.startswith("get node lab-agent-1 -o jsonpath=")
+    assert call.startswith("get node lab-agent-1 --ignore-not-found -o jsonpath=there ")
 
 
 def test_a_node_that_does_not_become_ready_is_described(cluster: Node) -> None:
@@ -398,9 +451,119 @@ def test_a_node_that_does_not_become_ready_is_described(cluster: Node) -> None:
     assert [call.split()[0] for call in cluster.calls("kubectl")] == ["get", "get", "get", "describe"]
 
 
-def test_a_node_leaves(cluster: Node) -> None:
+@pytest.mark.parametrize(("patient", "looks"), [(False, 60), (True, 720)])
+def test_a_node_that_the_cluster_does_not_have_is_said_to_be_absent(cluster: Node, patient: bool, looks: int) -> None:
+    (cluster.fake / "there").unlink()
+    (cluster.fake / "ready").unlink()
+    (cluster.fake / "kubectl").write_text('#!/bin/sh\nprintf . >>"$FAKE/looks"\n')
+    ran = cluster.run(member_script("lab-agent-1", patient=patient))
+    assert (ran.returncode, ran.stdout) == (0, "absent\n")
+    assert len((cluster.fake / "looks").read_text()) == looks
+
+
+def test_a_k3s_that_runs_without_its_node_is_started_again(agent: Node) -> None:
+    (agent.fake / "active").touch()
+    subnet = agent.file("/run/flannel/subnet.env")
+    subnet.parent.mkdir(parents=True)
+    subnet.write_text("FLANNEL_SUBNET=10.42.1.1/24\n")
+    assert agent.run(register_script()).stdout == "k3s was started again\n"
+    assert not subnet.exists(), "pods would start with addresses of the former range until flannel has the new one"
+    assert "restart --no-block k3s" in agent.calls("systemctl")
+    (agent.fake / "ready").unlink()
+    assert agent.run(register_script()).stdout == "", "it registers when its kubelet has started"
+    assert "restart --no-block k3s" not in agent.calls("systemctl")
+    (agent.fake / "active").unlink()
+    assert agent.run(register_script()).stdout == "k3s was started again\n"
+
+
+def test_a_server_that_etcd_has_put_out_joins_another_one(one_of_three: Node) -> None:
+    node = one_of_three
+    tombstone = node.file("/var/lib/rancher/k3s/server/db/etcd/tombstone")
+    fellows = ("10.89.0.12", "10.89.0.13")
+    node.file(JOIN_FILE).parent.mkdir(parents=True)
+    node.file(JOIN_FILE).write_text("cluster-init: true")
+    assert node.run(register_script(fellows)).returncode == 0
+    assert node.file(JOIN_FILE).read_text() == "cluster-init: true", "it is still one of them"
+    tombstone.parent.mkdir(parents=True)
+    tombstone.touch()
+    (node.fake / "active").unlink()
+    node.calls("systemctl")
+    ran = node.run(register_script(fellows))
+    assert (ran.returncode, node.calls("systemctl")) == (1, ["is-active --quiet k3s"])
+    assert "no other one answers" in ran.stderr
+    (node.fake / "answering").write_text("https://10.89.0.13:6443")
+    assert node.run(register_script(fellows)).returncode == 0
+    assert node.file(JOIN_FILE).read_text() == "server: https://10.89.0.13:6443\n"
+
+
+CRICTL = """\
+#!/bin/sh
+echo "$*" >>"$FAKE/crictl.log"
+case "$*" in
+  *"pods -q"*) [ -e "$FAKE/removed" ] || echo a; echo b c ;;
+  *"rmp "*)
+    [ -e "$FAKE/stuck" ] || touch "$FAKE/removed"
+    [ ! -e "$FAKE/first" ] || { echo "failed to destroy network for sandbox" >&2; exit 1; } ;;
+  *inspectp*a) echo 10.42.1.3 ;;
+  *inspectp*b) echo 10.42.1.30 ;;
+  *inspectp*c) echo ;;
+esac
+"""
+
+
+@pytest.fixture
+def renumbered(agent: Node) -> Node:
+    """A node that is given a range, with a pod of the former one, one of another, and one of the machine's own network."""
+    for path in ("/run/flannel", "/usr/local/lib/istio-vms/k3s/bin"):
+        agent.file(path).mkdir(parents=True)
+    (agent.file("/usr/local/bin") / "k3s").write_text(CRICTL)
+    (agent.file("/usr/local/bin") / "k3s").chmod(0o755)
+    return agent
+
+
+def test_pods_with_addresses_of_a_former_range_are_removed(renumbered: Node) -> None:
+    subnet = "FLANNEL_NETWORK=10.42.0.0/16\nFLANNEL_SUBNET=10.42.2.1/24\n"
+    renumbered.file("/run/flannel/subnet.env").write_text(subnet)
+    ran = renumbered.run(renumber_script("10.42.2.0/24", ["10.42.1.2", "10.42.1.3", "10.89.0.12"]))
+    assert (ran.returncode, ran.stderr) == (0, "")
+    removed = [call for call in renumbered.calls("crictl") if " rmp " in call]
+    assert [call.rpartition("containerd.sock ")[2] for call in removed] == ["rmp -f a"]
+
+
+@pytest.mark.parametrize("stuck", [False, True], ids=["the kubelet was first", "it stays"])
+def test_a_pod_that_the_kubelet_removes_at_the_same_time_is_no_failure(renumbered: Node, stuck: bool) -> None:
+    renumbered.file("/run/flannel/subnet.env").write_text("FLANNEL_SUBNET=10.42.2.1/24\n")
+    for name in ("first", "stuck") if stuck else ("first",):
+        (renumbered.fake / name).touch()
+    ran = renumbered.run(renumber_script("10.42.2.0/24", ["10.42.1.3"]))
+    assert ran.returncode == int(stuck)
+    assert ("failed to destroy network for sandbox" in ran.stderr) == stuck
+
+
+@pytest.mark.parametrize("subnet", ["FLANNEL_SUBNET=10.42.21.1/24\n", None])
+def test_none_is_removed_while_flannel_would_give_it_such_an_address_again(
+    renumbered: Node, subnet: str | None
+) -> None:
+    if subnet:
+        renumbered.file("/run/flannel/subnet.env").write_text(subnet)
+    ran = renumbered.run(renumber_script("10.42.2.0/24", ["10.42.1.3"]))
+    assert (ran.returncode, renumbered.calls("crictl")) == (1, [])
+    assert "flannel has not taken over the node's range 10.42.2.0/24" in ran.stderr
+
+
+def test_a_node_leaves_with_its_pods(cluster: Node) -> None:
+    """Callers would be sent to them for another minute."""
     assert cluster.run(leave_script("lab-agent-1")).returncode == 0
-    assert cluster.calls("kubectl") == ["delete node lab-agent-1 --ignore-not-found --timeout=30s"]
+    assert cluster.calls("kubectl") == [
+        "delete node lab-agent-1 --ignore-not-found --timeout=30s",
+        "delete pods -A --field-selector spec.nodeName=lab-agent-1 --wait=false",
+    ]
+
+
+def test_the_pods_of_a_node_that_cannot_be_removed_stay(cluster: Node) -> None:
+    (cluster.fake / "kubectl").write_text('#!/bin/sh\necho "$*" >>"$FAKE/kubectl.log"\nexit 3\n')
+    assert cluster.run(leave_script("lab-agent-1")).returncode == 3
+    assert len(cluster.calls("kubectl")) == 1
 
 
 @pytest.mark.parametrize(("ready", "removed"), [("server-2", True), ("server-3", True), ("", False)])
@@ -411,6 +574,7 @@ def test_a_server_does_not_leave_as_the_last_that_is_ready(cluster: Node, ready:
     ran = cluster.run(leave_script("server-1", ("server-2", "server-3")))
     calls = cluster.calls("kubectl")
     assert ("delete node server-1 --ignore-not-found --timeout=30s" in calls) == removed
+    assert ("delete pods -A --field-selector spec.nodeName=server-1 --wait=false" in calls) == removed
     assert (ran.returncode == 0) == removed
     assert ("server-1 is the last server that is Ready" in ran.stderr) != removed
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from components.machines import on_host
+from components.machines.nspawn import layout
 
 OWNER = {"owner": "istio-vms/prod", "name": "prod-vm-1"}
 # A package is a file; one named in `needed` is refused, as dpkg does for what others depend on.
@@ -141,3 +142,16 @@ def test_secrets_of_others_stay(host: Host) -> None:
     (host.root / "run/secrets/theirs").touch()
     host.ask("give_back")
     assert (host.root / "run/secrets/theirs").exists()
+
+
+def test_machines_that_the_host_itself_runs_keep_their_disks(host: Host) -> None:
+    """The driver nspawn has them beside the note of who took the host."""
+    disk = host.root / layout.VAR.relative_to("/") / "lab-vm-1/upper"
+    disk.mkdir(parents=True)
+    before = host.everything()
+    host.ask("take", **OWNER)
+    host.joined()
+    (host.root / f"{on_host.BRINGS.removesuffix('.brings')}.installed").touch()
+    host.ask("give_back")
+    assert host.everything() == before
+    assert host.ask("owner") == {"owner": None}

@@ -25,7 +25,7 @@ def guards(addresses: Sequence[str]) -> dict[str, dict[str, Any]]:
     @pulumi.runtime.test
     def run() -> None:
         provider = kubernetes.Provider("cluster", kubeconfig="{}")
-        access = ClusterAccess(pulumi.Output.from_input("{}"), provider, provider, pulumi.Output.from_input([]), [])
+        access = ClusterAccess(pulumi.Output.from_input("{}"), provider, provider, pulumi.Output.from_input([]), [], [])
         outputs = [pulumi.Output.from_input(address) for address in addresses]
         EgressGuards("guards", {"cluster": access, "guards": {"team": {"namespace": "team", "addresses": outputs}}})
 

@@ -73,6 +73,6 @@ def test_policies_of_one_name_may_be_in_two_namespaces() -> None:
 def test_a_policy_selects_pods_and_vms_alike(lab: Recorder) -> None:
     selected = of_kind(lab, "AuthorizationPolicy")["sample", "helloworld"]["selector"]["matchLabels"]
     vms = of_kind(lab, "WorkloadGroup")["sample", "helloworld-vm"]["metadata"]["labels"]
-    pods = lab.made["helloworld-v1"].inputs["spec"]["template"]["metadata"]["labels"]
+    pods = lab.made["deployment/sample/helloworld-v1"].inputs["spec"]["template"]["metadata"]["labels"]
     assert selected.items() <= vms.items()
     assert selected.items() <= pods.items()

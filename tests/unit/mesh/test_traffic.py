@@ -73,7 +73,7 @@ def test_without_retries_istios_own_stay() -> None:
 
 
 def test_a_service_is_made_over_everything_of_an_app(lab: Recorder) -> None:
-    service = lab.made["traffic-sample-helloworld-shift-service"].inputs
+    service = lab.made["service/sample/helloworld-shift"].inputs
     assert service["metadata"] == {
         "name": "helloworld-shift",
         "namespace": "sample",
@@ -87,14 +87,17 @@ def test_a_service_is_made_over_everything_of_an_app(lab: Recorder) -> None:
 
 
 def test_a_service_that_others_make_is_only_routed(lab: Recorder) -> None:
-    made = {name.removeprefix("traffic-vmns-external-app") for name in lab.made if name.startswith("traffic-vmns-")}
-    assert made == {"", "-rule", "-routes"}
+    made = {name.partition("/")[0] for name in lab.made if name.endswith("/vmns/external-app")}
+    assert made >= {"traffic", "destinationrule", "virtualservice", "service"}
+    assert lab.made["service/vmns/external-app"].inputs["spec"]["ports"] == [
+        {"name": "http", "port": 8000, "targetPort": 8000}
+    ]
 
 
 def test_both_rules_are_about_the_full_name_of_the_service(lab: Recorder) -> None:
     for namespace, service in (("sample", "helloworld-shift"), ("vmns", "external-app")):
-        rule = lab.made[f"traffic-{namespace}-{service}-rule"].inputs
-        routes = lab.made[f"traffic-{namespace}-{service}-routes"].inputs
+        rule = lab.made[f"destinationrule/{namespace}/{service}"].inputs
+        routes = lab.made[f"virtualservice/{namespace}/{service}"].inputs
         host = f"{service}.{namespace}.svc.cluster.local"
         assert (rule["kind"], rule["apiVersion"]) == ("DestinationRule", "networking.istio.io/v1")
         assert (routes["kind"], routes["apiVersion"]) == ("VirtualService", "networking.istio.io/v1")
@@ -110,7 +113,7 @@ def test_what_the_settings_say_of_a_service_reaches_its_rules() -> None:
     host = "external-app.vmns.svc.cluster.local"
     outliers: Outliers = {"consecutive_errors": 4, "interval_seconds": 5, "ejection_seconds": 6}
     routes: list[Route] = [{"headers": {}, "shares": {"vm": 100}}]
-    assert made["traffic-vmns-external-app-rule"].inputs["spec"] == destination_rule(host, ["vm"], {"vm": outliers})
-    assert made["traffic-vmns-external-app-routes"].inputs["spec"] == virtual_service(
+    assert made["destinationrule/vmns/external-app"].inputs["spec"] == destination_rule(host, ["vm"], {"vm": outliers})
+    assert made["virtualservice/vmns/external-app"].inputs["spec"] == virtual_service(
         host, routes, {"attempts": 7, "per_try_seconds": 8}
     )

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
-from ops import engine, gateways, heal, state, workspace
+from ops import engine, heal, readings, stack_file, state, workspace
 
 HERE = Path(__file__).parent
 ISTIO = "/apis/networking.istio.io/v1"
@@ -90,7 +90,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits long for what the fakes say."""
     monkeypatch.setattr(heal, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(heal, "SETTLE_SECONDS", 0.3)
-    monkeypatch.setattr(gateways, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(readings, "LOOK_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -125,6 +125,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(workspace, "check_host", lambda: None)
     monkeypatch.setattr(workspace, "check_multipass", lambda: None)
     monkeypatch.setattr(engine, "ROOT", made.project)
+    # What is in the stacks' tables is of no interest here.
+    monkeypatch.setattr(stack_file, "find_problems", lambda *_, **__: [])
     return made
 
 
@@ -174,11 +176,12 @@ def provider(kubeconfig: str) -> dict[str, Any]:
 
 @dataclass
 class Api:
-    """A Kubernetes API with the objects the test puts at paths; `token` is what its kubeconfig has."""
+    """A Kubernetes API with the objects the test puts at paths; `token` is what its kubeconfig has, `deleted` the paths that were."""
 
     url: str
     objects: dict[str, Any] = field(default_factory=dict[str, Any])
     token: str = "hunter2"
+    deleted: list[str] = field(default_factory=list[str])
 
     @property
     def kubeconfig(self) -> str:
@@ -189,11 +192,13 @@ class Api:
             {"apiVersion": "v1", "kind": "Config", "current-context": "x", "contexts": contexts, **lists}
         )
 
-    def node(self, name: str, ready: str = "True") -> None:
+    def node(self, name: str, ready: str = "True", *ranges: str) -> None:
+        """A node; `ranges` are those of its pods' addresses."""
         nodes = self.objects.setdefault("/api/v1/nodes", {"items": []})
         nodes["items"].append(
             {
                 "metadata": {"name": name},
+                "spec": {"podCIDRs": list(ranges)},
                 "status": {
                     "conditions": [{"type": "Ready", "status": ready}],
                     "nodeInfo": {"kubeletVersion": "v1.32.0+k3s1"},
@@ -216,6 +221,11 @@ class Api:
         self.objects[f"{ISTIO}/namespaces/vmns/workloadentries/{name}"] = made
         listed = self.objects.setdefault(f"{ISTIO}/workloadentries", {"items": []})
         listed["items"] = [*(one for one in listed["items"] if one["metadata"]["name"] != name), made]
+
+    def pods(self) -> dict[str, Any]:
+        """Those of all namespaces."""
+        lists = (found for path, found in self.objects.items() if path.endswith("/pods"))
+        return {"items": [pod for found in lists for pod in found["items"]]}
 
     def service(self, namespace: str, name: str, *addresses: str, **spec: Any) -> None:
         """A Service, in its own place and in the list of all."""
@@ -265,7 +275,14 @@ class Api:
 def api() -> Iterator[Api]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            found = made.objects.get(unquote(self.path))
+            path = unquote(self.path)
+            self.answer(made.pods() if path == "/api/v1/pods" else made.objects.get(path))
+
+        def do_DELETE(self) -> None:
+            made.deleted.append(self.path)
+            self.answer(made.objects.pop(self.path, None))
+
+        def answer(self, found: Any) -> None:
             body = json.dumps(found or {"message": "not found"}).encode()
             self.send_response(200 if found else 404)
             self.send_header("Content-Length", str(len(body)))
@@ -280,8 +297,9 @@ def api() -> Iterator[Api]:
         """Everything is asked at once; with the default of five a connection may have to come again a second later."""
 
     server = Server(("127.0.0.1", 0), Handler)
-    istiod = {"metadata": {"name": "istiod-1", "namespace": "istio-system"}, "status": {"phase": "Running"}}
-    objects = {"/version": {"major": "1"}, ISTIOD_PODS: {"items": [istiod]}}
+    metadata = {"name": "istiod-1", "namespace": "istio-system", "labels": {"istio.io/rev": "1-32"}}
+    istiod = {"metadata": metadata, "status": {"phase": "Running"}}
+    objects = {"/version": {"major": "1"}, ISTIOD_PODS: {"items": [istiod]}, "/api/v1/pods": {"items": []}}
     made = Api(f"http://127.0.0.1:{server.server_port}", objects)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
@@ -333,6 +351,10 @@ def outputs(api: Api) -> dict[str, Any]:
             for name, entry in NAMES.items()
         },
         "proof": json.dumps([proof]),
+        "settings": {
+            "cluster": {"version": "v1.32.0+k3s1"},
+            "mesh": {"revision": "1-32", "trustDomain": "cluster.local"},
+        },
     }
 
 
@@ -348,7 +370,13 @@ def deployment(api: Api, *resources: dict[str, Any]) -> dict[str, Any]:
             "components.workloads",
             "join",
             {
-                "member": {"namespace": "vmns", "workload": "external-app", "address": vm["address"]},
+                "member": {
+                    "namespace": "vmns",
+                    "workload": "external-app",
+                    "address": vm["address"],
+                    "service_account": "external-app",
+                    "trust_domain": "cluster.local",
+                },
                 "ssh": {"host": vm["address"], "user": "ubuntu", "private_key": "PRIVATE", "host_key": "ssh-ed25519 K"},
             },
             hidden=True,

@@ -3,7 +3,9 @@
     calls.jsonl       one line a call: arguments, the environment, the folder
     deployment.json   what `stack export` shows
     <verb>.out        what up, destroy or preview prints; <verb>.events its event log, <verb>.code its exit code
+    config.code       the exit code of `config`, which shows settings decrypted
     wrong-passphrase  nothing can be encrypted; tried.yaml is what it was tried with
+    <verb>.once       the same, the first time only; events, too, are of that run then
     <verb>.hangs      the verb runs until it is interrupted
     imported.json     what `stack import` was given, with the file's permissions in imported.mode
 
@@ -61,9 +63,14 @@ def stack_command() -> None:
 def operation(verb: str) -> int:
     interrupted: list[int] = []
     signal.signal(signal.SIGINT, lambda number, _: interrupted.append(number))
-    out, events, code = (WORLD / f"{verb}.{kind}" for kind in ("out", "events", "code"))
+    out, events, code, once = (WORLD / f"{verb}.{kind}" for kind in ("out", "events", "code", "once"))
     if events.exists():
         shutil.copy(events, after("--event-log"))
+    if once.exists():
+        events.unlink()
+        answer = int(once.read_text())
+        once.unlink()
+        return answer
     if out.exists():
         sys.stdout.write(out.read_text())
         sys.stdout.flush()

@@ -3,9 +3,11 @@
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,19 +15,40 @@ from components.kube import Ran
 from components.machines.driver import DriverError
 from ops import __main__ as cli
 from ops import heal as healing
-from ops import members, workspace
+from ops import members, proof, workspace
 from ops.workspace import Stack
-from tests.unit.ops.conftest import NAMES, Api, World, deployment, gateway, machine, outputs
+from tests.unit.ops.conftest import GATEWAYS, NAMES, Api, World, deployment, gateway, machine, outputs, urn
 from tests.unit.ops.test_engine import events, said
 from tests.unit.ops.test_workspace import mode, traces
 
 FIRST, SECOND = NAMES.values()
+EVIDENCE = {
+    "vm": "lab-vm-1", "source": "pod sample/curl-7", "url": "http://external-app.vmns.svc:8000/headers", "status": 200,
+    "proof": "mutual-tls", "client_identity": "spiffe://cluster.local/ns/sample/sa/curl", "instance": "lab-vm-1",
+}  # fmt: skip
 SSH = """\
 #!/bin/sh
 for word in "$@"; do echo "$word"; done >"$FAKE_WORLD/ssh.words"
 while [ $# -gt 0 ]; do [ "$1" != -i ] || { stat -c %a "$2"; cat "$2"; } >"$FAKE_WORLD/ssh.key"; shift; done
 exit 7
 """
+
+
+# Before it looks for the first machine's key, a shell on the second one begins and ends.
+MEANWHILE = """\
+#!/bin/sh
+[ "$VM" = vm-2 ] && exit 0
+VM=vm-2 sh -c "$ANOTHER" || exit 1
+for word in "$@"; do case $word in UserKnownHostsFile=*) known=${word#*=};; */id_ed25519) key=$word;; esac; done
+{ grep "^lab-vm-1 " "$known" && cat "$key"; } >"$FAKE_WORLD/known"
+"""
+
+
+def meanwhile() -> None:
+    """`make ssh` of another process, in the same world."""
+    workspace.ROOT = Path(os.environ["FAKE_WORLD"]).parent / "project"
+    sys.argv = ["ops", "ssh"]
+    sys.exit(cli.main())
 
 
 @pytest.fixture(autouse=True)
@@ -39,15 +62,46 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     return cli.main()
 
 
+SYNCED = {f"{kind}_{what}": "n" for kind in ("cluster", "listener", "endpoint", "route") for what in ("sent", "acked")}
+
+
 @pytest.fixture
-def live(world: World, api: Api) -> Api:
-    """A lab that is up and well."""
+def live(world: World, api: Api, monkeypatch: pytest.MonkeyPatch) -> Api:
+    """A lab that is up and well; its VMs have no certificate yet."""
+    connected = json.dumps([{"proxy": f"{name}.vmns", **SYNCED} for name in NAMES])
+    monkeypatch.setattr("components.workloads.certificate.read", lambda _: None)
+    monkeypatch.setattr("components.workloads.vm.Vm.run", lambda *_, **__: "")
+    monkeypatch.setattr("components.kube.ApiCluster.run", lambda *_, **__: Ran(0, connected, ""))
     world.put("deployment.json", deployment(api))
+    world.put("samples.prove.json", [EVIDENCE])
+    api.mesh()
     api.node("lab-server-1")
     api.node("lab-agent-1")
     api.entry(FIRST)
     api.entry(SECOND)
     return api
+
+
+def after_up(world: World, monkeypatch: pytest.MonkeyPatch, **files: Any) -> None:
+    """What the world is like once Pulumi has run: `machines` for what the driver lists, `deployment` for the state."""
+    operate = cli.engine.operate
+    names = {"machines": "machines.list.json", "deployment": "deployment.json"}
+
+    def operated(*words: Any, **options: str) -> None:
+        operate(*words, **options)
+        for key, content in files.items():
+            world.put(names[key], content)
+
+    monkeypatch.setattr(cli.engine, "operate", operated)
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> str:
+    """What went to stdout, without the spaces that fill lines up."""
+    return re.sub(r" +\n", "\n", capsys.readouterr().out)
+
+
+def running(*names: str) -> list[dict[str, str]]:
+    return [{"name": name, "state": "running"} for name in names]
 
 
 # --------------------------------------------------------------------------------------------- up and down
@@ -60,7 +114,7 @@ def test_up_ends_with_the_summary(
     assert run(monkeypatch, "up") == 0
     out = capsys.readouterr().out
     assert out.startswith("stack lab (Multipass is not installed); providers: the lab's stand-ins\nUpdating (lab):\n")
-    assert "  VM       lab-vm-2      10.89.1.10  healthy" in out
+    assert "  VM    lab-vm-2      10.89.1.10  healthy" in out
     assert "s; nothing changed in the state" in out
     assert live.token not in out and "PRIVATE KEY" not in out
     assert world.modules("workloads", "join") == []
@@ -74,6 +128,7 @@ def test_up_replaces_machines_that_are_gone(
     gone = machine("lab-server-1")
     world.put("deployment.json", deployment(live, gone))
     world.put("machines.list.json", [])
+    after_up(world, monkeypatch, machines=running("lab-server-1"))
     assert run(monkeypatch, "up") == 0
     words = world.calls("up")[0]["words"]
     assert words[words.index("--replace") + 1] == gone["urn"]
@@ -86,8 +141,119 @@ def test_up_heals_and_says_what_it_could_not(
     assert run(monkeypatch, "up") == 1
     shown = capsys.readouterr()
     assert "heal: lab-vm-2 joins the mesh again" in shown.out
-    assert "not healthy" in shown.out
-    assert shown.err.splitlines()[-1].startswith("error: not everything is healthy, see above; `make up STACK=lab`")
+    assert re.search("VM lab-vm-2 is not healthy: no reason given *\n    → start what answers its probe", shown.out)
+    assert shown.err.splitlines()[-1] == "error: not all is well with stack lab: 1 finding, see above"
+
+
+def test_up_goes_on_when_calls_failed_for_a_member_that_needed_healing(
+    world: World, live: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody has stopped a sidecar, and the settings have changed."""
+    world.put("up.once", "1")
+    world.put("up.events", events(said("error: 1 call(s) failed", "proof-calls")))
+    live.entry(SECOND, healthy="False")
+    monkeypatch.setattr("ops.members.join", lambda *_, **__: live.entry(SECOND))
+    assert run(monkeypatch, "up") == 0
+    assert len(world.calls("up")) == 2
+    assert capsys.readouterr().out.count("heal: lab-vm-2 joins the mesh again") == 1
+
+
+@pytest.mark.parametrize("failed", ["proof-calls", "vm-1-join"])
+def test_up_fails_when_nothing_needed_healing_or_more_has_failed(
+    world: World, live: Api, monkeypatch: pytest.MonkeyPatch, failed: str
+) -> None:
+    if failed != "proof-calls":
+        live.entry(SECOND, healthy="False")
+    world.put("up.once", "1")
+    world.put("up.events", events(said("error: it failed", failed)))
+    assert run(monkeypatch, "up") == 1
+    assert len(world.calls("up")) == 1
+
+
+def test_up_calls_anew_though_nothing_has_changed_and_tells_when(
+    world: World, live: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "up") == 0
+    assert world.modules("samples", "prove") == [{"kubeconfig": "K", "timeout_seconds": proof.CALL_SECONDS}]
+    out = capsys.readouterr().out
+    assert re.search(
+        r"  proved at \d\d:\d\d:\d\d:\n  pod sample/curl-7 → http://external-app\S+ on lab-vm-1:\n    200, ", out
+    )
+    assert "vm lab-vm-1 → http://helloworld" not in out, "which an earlier run has proved"
+
+
+def test_up_that_cannot_prove_traffic_fails_and_shows_no_evidence(
+    world: World, live: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "[  30.1 s] vm-1 → pods: 503: no\nerror: 2 call(s) failed within 30 s:\n  pod → lab-vm-1: 503: no\n  lab-vm-1 → pods: 403: x: y"
+    world.put("samples.prove.error", said)
+    assert run(monkeypatch, "up") == 1
+    out = printed(capsys)
+    assert "call pod → lab-vm-1 failed: 503: no\n    → " in out
+    assert "call lab-vm-1 → pods failed: 403: x: y\n    → " in out
+    assert "mutual TLS" not in out and "proved" not in out
+
+
+def test_up_does_not_call_again_what_pulumi_has_just_called(
+    world: World, live: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = deployment(live)
+    (calls,) = (one for one in state["resources"] if one["urn"].endswith("proof-calls"))
+    calls |= {"modified": "2126-11-21T03:04:05Z", "outputs": {"stdout": json.dumps([EVIDENCE])}}
+    world.put("deployment.json", state)
+    assert run(monkeypatch, "up") == 0
+    assert world.modules("samples", "prove") == []
+    assert "pod sample/curl-7 → " in capsys.readouterr().out
+    live.entry(SECOND, connected=False)
+    run(monkeypatch, "up")
+    assert world.modules("samples", "prove") == [], "it was proved after the member had come back"
+    calls["modified"] = "2026-11-21T03:04:05Z"
+    world.put("deployment.json", state)
+    live.entry(SECOND)
+    run(monkeypatch, "up")
+    assert len(world.modules("samples", "prove")) == 1
+
+
+def test_up_without_samples_proves_nothing(
+    world: World, live: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = deployment(live)
+    state["resources"] = [one for one in state["resources"] if not one["urn"].endswith("proof-calls")]
+    world.put("deployment.json", state)
+    assert run(monkeypatch, "up") == 0
+    assert "proved" not in capsys.readouterr().out
+    assert world.modules("samples", "prove") == []
+
+
+def test_up_ends_with_what_status_says(
+    world: World, live: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both gateways without an address: nothing to follow, and nobody gets in."""
+    read = [gateway(name, ["10.89.0.11"], **ports) for name, ports in GATEWAYS.items()]
+    world.put("deployment.json", deployment(live, *read))
+    for name, ports in GATEWAYS.items():
+        live.service("istio-system", name, ports=[{"name": key, "port": port} for key, port in ports.items()])
+    assert run(monkeypatch, "up") == 1
+    up = printed(capsys)
+    assert "10.89.0.11  status-port" not in up
+    assert run(monkeypatch, "status") == 1
+    status = printed(capsys)
+    for name in GATEWAYS:
+        sentence = f"  gateway {name} has no address: nobody reaches it\n    → "
+        assert sentence in up and sentence in status
+
+
+def test_up_leaves_members_alone_that_have_nothing_to_do_with_a_vm_taken_out(
+    world: World, live: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was killed had stopped its machine; the next one starts it to take it out in order."""
+    before, after = deployment(live, machine("lab-vm-3")), deployment(live)
+    world.put("deployment.json", before)
+    world.put("machines.list.json", [{"name": "lab-vm-3", "state": "stopped"}])
+    after_up(world, monkeypatch, deployment=after, machines=[])
+    assert run(monkeypatch, "up") == 0
+    assert [one["name"] for one in world.modules("machines", "update")] == ["lab-vm-3"]
+    assert world.modules("workloads", "join") == []
 
 
 def test_up_looks_after_members_of_machines_it_started(
@@ -96,7 +262,7 @@ def test_up_looks_after_members_of_machines_it_started(
     monkeypatch.setattr(healing, "CLUSTER_SECONDS", 1)
     world.put("deployment.json", deployment(live, machine("lab-vm-2")))
     world.put("machines.list.json", [{"name": "lab-vm-2", "state": "stopped"}])
-    world.put("samples.prove.json", [])
+    after_up(world, monkeypatch, machines=running("lab-vm-2"))
     assert run(monkeypatch, "up") == 0
     assert [document["ssh"]["host"] for document in world.modules("workloads", "join")] == ["10.89.1.10"]
 
@@ -119,6 +285,7 @@ def test_up_follows_a_gateway_before_anything_else(world: World, live: Api, monk
     read = gateway("istio-eastwestgateway", ["10.89.0.11"])
     world.put("deployment.json", deployment(live, read))
     live.service("istio-system", "istio-eastwestgateway", "10.89.0.12")
+    after_up(world, monkeypatch, deployment=deployment(live, gateway("istio-eastwestgateway", ["10.89.0.12"])))
     assert run(monkeypatch, "up") == 0
     (call,) = world.calls("up")
     assert call["words"][call["words"].index("--replace") + 1] == read["urn"]
@@ -130,12 +297,46 @@ def test_up_follows_a_gateway_after_all_when_machines_had_to_start(
     read = gateway("istio-eastwestgateway", ["10.89.0.11"])
     world.put("deployment.json", deployment(live, read, machine("lab-vm-2")))
     world.put("machines.list.json", [{"name": "lab-vm-2", "state": "stopped"}])
-    world.put("samples.prove.json", [])
     live.service("istio-system", "istio-eastwestgateway", "10.89.0.12")
-    assert run(monkeypatch, "up") == 0
+    after_up(world, monkeypatch, machines=running("lab-vm-2"))
+    assert run(monkeypatch, "up") == 1, "the fake Pulumi reads nothing again"
     first, second = world.calls("up")
     assert "--replace" not in first["words"]
     assert second["words"][second["words"].index("--replace") + 1] == read["urn"]
+
+
+def test_up_removes_machines_that_it_turns_out_not_to_want(
+    world: World, live: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.put("deployment.json", deployment(live, machine("lab-vm-2")))
+    world.put("machines.list.json", [{"name": name, "state": "running"} for name in ("lab-vm-2", "lab-vm-9")])
+    assert run(monkeypatch, "up") == 1, "the fake driver removes nothing, which is told"
+    assert [document["name"] for document in world.modules("machines", "delete")] == ["lab-vm-9"]
+
+
+def test_an_up_that_fails_removes_nothing(world: World, live: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be wanted."""
+    world.put("deployment.json", deployment(live, machine("lab-vm-2")))
+    world.put("machines.list.json", [{"name": name, "state": "running"} for name in ("lab-vm-2", "lab-vm-9")])
+    world.put("up.code", "1")
+    assert run(monkeypatch, "up") == 1
+    assert world.modules("machines", "delete") == []
+
+
+def test_up_looks_at_the_cluster_again_when_machines_had_to_start(
+    world: World, live: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind = "kubernetes:core/v1:Namespace"
+    lost = {"urn": urn(kind, "lost"), "type": kind, "custom": True, "id": "lost", "outputs": {}}
+    lost["inputs"] = {"metadata": {"name": "lost"}}
+    world.put("deployment.json", deployment(live, machine("lab-vm-2"), lost))
+    world.put("machines.list.json", [{"name": "lab-vm-2", "state": "stopped"}])
+    world.put("samples.prove.json", [])
+    assert run(monkeypatch, "up") == 1, "the fakes change nothing, which is told"
+    assert "Namespace lost is gone" in capsys.readouterr().out
+    assert len(world.calls("up")) == 2
+    verbs = [call["words"][1] if call["words"][0] == "stack" else call["words"][0] for call in world.calls()]
+    assert verbs.index("up") < verbs.index("import") < len(verbs) - verbs[::-1].index("up")
 
 
 def test_a_failed_up_ends_with_what_failed_and_what_to_do(
@@ -201,22 +402,13 @@ def test_preview_repairs_nothing(world: World, monkeypatch: pytest.MonkeyPatch) 
 # --------------------------------------------------------------------------------------------- looking and getting in
 
 
-@pytest.fixture
-def vms(monkeypatch: pytest.MonkeyPatch) -> None:
-    """VMs without a certificate, and an istiod without proxies."""
-    monkeypatch.setattr("components.workloads.certificate.read", lambda _: None)
-    monkeypatch.setattr("components.kube.ApiCluster.run", lambda *_, **__: Ran(0, "[]", ""))
-
-
 def test_status_is_read_only_and_its_exit_code_tells(
     world: World,
     live: Api,
-    vms: None,
     stack: Stack,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    live.mesh()
     world.put("deployment.json", deployment(live, machine("lab-vm-1")))
     world.put("machines.list.json", [{"name": "lab-vm-1", "state": "running"}])
     opened = len(world.calls())
@@ -224,14 +416,18 @@ def test_status_is_read_only_and_its_exit_code_tells(
     assert "stack lab: all is well" in capsys.readouterr().out
     live.entry(FIRST, healthy="False", message="connection refused")
     assert run(monkeypatch, "status") == 1
-    assert "stack lab: not all is well" in capsys.readouterr().out
+    out = printed(capsys)
+    assert "stack lab: 1 finding, see below" in out
+    assert out.endswith(
+        "\n  VM lab-vm-1 is not healthy: connection refused\n    → start what answers its probe: `make ssh STACK=lab VM=vm-1`\n"
+    )
     assert {line["verb"] for line in world.lines("modules.jsonl")} == {"list"}
     looking = world.calls()[opened:]
-    assert {call["words"][1] for call in looking} == {"ls", "export"}
+    assert {call["words"][1] for call in looking} == {"export"}
 
 
 def test_status_as_json_is_json_alone_and_without_secrets(
-    live: Api, vms: None, stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    live: Api, stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
     monkeypatch.setenv("ARGS", "--json")
@@ -291,7 +487,11 @@ def test_ssh_pins_the_host_key_and_keeps_the_key_private(
     options = dict(word.split("=", 1) for word in words if "=" in word)
     assert options["StrictHostKeyChecking"] == "yes"
     known = Path(options["UserKnownHostsFile"])
-    assert known.read_text() == f"{options['HostKeyAlias']} ssh-ed25519 KEY-OF-lab-vm-1\n"
+    assert options["HostKeyAlias"] == "lab-vm-1"
+    assert known.read_text().splitlines() == [
+        f"{name} ssh-ed25519 KEY-OF-{name}" for name in ("lab-server-1", "lab-agent-1", "lab-vm-1", "lab-vm-2")
+    ]
+    assert not Path(words[words.index("-i") + 1]).exists(), "the key is lent to ssh only"
     assert words[words.index("-F") + 1] == "none"
     assert "PRIVATE" not in " ".join(words)
 
@@ -304,9 +504,21 @@ def test_sshs_options_are_ones_that_ssh_knows(
     assert run(monkeypatch, "ssh") == 0
     means = dict(line.split(" ", 1) for line in (world.folder / "ssh.means").read_text().splitlines() if " " in line)
     assert (means["hostname"], means["port"], means["user"]) == ("10.89.1.10", "22", "ubuntu")
-    assert (means["stricthostkeychecking"], means["hostkeyalias"]) == ("true", "machine")
+    assert (means["stricthostkeychecking"], means["hostkeyalias"]) == ("true", "lab-vm-2")
     assert means["userknownhostsfile"] == str(stack.folder / "known_hosts")
-    assert means["identityfile"] == str(stack.folder / "id_ed25519")
+    assert Path(means["identityfile"]).name == "id_ed25519"
+
+
+def test_two_shells_at_once_each_find_the_host_key_of_their_machine(
+    world: World, live: Api, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.program("ssh", MEANWHILE)
+    monkeypatch.setenv("VM", "vm-1")
+    monkeypatch.setenv("ANOTHER", f"{sys.executable} -c 'from tests.unit.ops.test_cli import meanwhile; meanwhile()'")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    assert run(monkeypatch, "ssh") == 0
+    assert (world.folder / "known").read_text().splitlines() == ["lab-vm-1 ssh-ed25519 KEY-OF-lab-vm-1", "PRIVATE KEY"]
+    assert sorted(path.name for path in stack.folder.iterdir()) == ["Pulumi.lab.yaml", "known_hosts"]
 
 
 @pytest.mark.parametrize("given", ["vm-9", ""])
@@ -502,10 +714,7 @@ def test_pulumis_error_is_one_line(
     world.put("refuses", "")
     capsys.readouterr()
     assert run(monkeypatch, "status") == 1
-    said = capsys.readouterr().err
-    assert said.startswith("error: the back end file:///") and said.endswith(
-        "\n  Pulumi says: the back end cannot be reached\n"
-    )
+    assert capsys.readouterr().err == "error: `pulumi stack export` failed: the back end cannot be reached\n"
 
 
 def test_an_interruption_outside_of_the_engine_has_its_exit_code_too(

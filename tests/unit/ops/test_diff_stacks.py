@@ -89,20 +89,22 @@ def test_traffic_is_matched_by_service(put: Put) -> None:
 
 def test_secrets_are_not_shown(put: Put, capsys: pytest.CaptureFixture[str]) -> None:
     def change(tables: dict[str, Any]) -> None:
-        tables["cluster"]["config"] = {
-            "agent-token": "hunter2",
-            "etcd": {"secure": "v1:hunter2"},
-            "deep": [{"password": "hunter2"}],
+        tables["mesh"]["values"] = {
+            "gateway": {
+                "agent-token": "hunter2",
+                "etcd": {"secure": "v1:tWMwsdyzm5ANJztY:WRcLYa2O4aMeVMnmNSLLmI1c1kg="},
+                "deep": [{"password": "hunter2"}],
+            },
+            "istiod": {"env": {"A": "-----BEGIN PRIVATE KEY-----hunter2"}},
         }
-        tables["mesh"]["values"] = {"istiod": {"env": {"A": "-----BEGIN PRIVATE KEY-----hunter2"}}}
 
     put("b", change)
     found = compare("a", "b")
     shown = {one.path for one in found}
-    assert {"cluster.config.agent-token", "cluster.config.etcd", "cluster.config.deep"} <= shown
+    assert {f"mesh.values.gateway.{key}" for key in ("agent-token", "etcd", "deep")} <= shown
     diff_stacks.show(found, "a", "b", Console(file=(table := io.StringIO())))
     for text in (table.getvalue(), diff_stacks.as_json(found, "a", "b"), repr(found)):
-        assert "hunter2" not in text
+        assert "hunter2" not in text and "WRcLYa2O4aMe" not in text
         assert "[secret]" in text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from components.workloads.certificate import Certificate
 from ops.errors import OpsError
 from ops.repair import repair
 from ops.status import look as looking
+from ops.status import vms
 from ops.workspace import Stack
 from tests.unit.ops.conftest import Api, World, command, machine
 from tests.unit.ops.test_status import ENDS, FIRST, Lab, deployment, proxy
@@ -34,8 +36,33 @@ def test_down_gives_back_what_was_being_taken(stack: Stack, world: World, api: A
     assert [one["name"] for one in world.modules("machines", "delete")] == ["lab-vm-1"]
 
 
-def test_up_takes_it_again(stack: Stack, world: World, api: Api) -> None:
+def test_up_gives_back_what_was_being_taken_before_it_takes_it_again(stack: Stack, world: World, api: Api) -> None:
+    """By then it may not be wanted any more."""
     begun(world, claim(api), machine("lab-vm-1", driver="existing"))
+    assert not repair(stack).replace
+    assert [one["owner"] for one in world.modules("cluster", "release")] == ["istio-vms/lab"]
+    assert [one["name"] for one in world.modules("machines", "delete")] == ["lab-vm-1"]
+    assert json.loads((world.folder / "imported.json").read_text())["deployment"]["pending_operations"] == []
+
+
+def test_up_goes_on_without_a_host_that_cannot_be_given_back(
+    stack: Stack, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun(world, machine("lab-vm-1", driver="existing"))
+    world.put("machines.delete.error", "lab-vm-1: no answer")
+    repair(stack)
+    assert "going on, though it could not be: lab-vm-1: no answer" in capsys.readouterr().out
+    kept = json.loads((world.folder / "imported.json").read_text())["deployment"]["pending_operations"]
+    assert [one["resource"]["urn"] for one in kept] == [machine("lab-vm-1")["urn"]], "the next run tries it again"
+
+
+def test_what_the_state_has_taken_is_not_given_back(stack: Stack, world: World, api: Api) -> None:
+    """A VM under a new name on the host of another, and a claim that is renewed as another resource."""
+    host = machine("lab-vm-1", driver="existing")
+    other = {**machine("lab-vm-2", driver="existing"), "inputs": host["inputs"]}
+    moved = {**claim(api), "urn": claim(api)["urn"] + "-2"}
+    pending = [{"type": "creating", "resource": one} for one in (other, moved, host)]
+    world.put("deployment.json", {"resources": [host, claim(api)], "pending_operations": pending})
     repair(stack)
     assert world.modules("cluster", "release") == world.modules("machines", "delete") == []
 
@@ -77,7 +104,8 @@ def test_status_shows_the_nodes_of_somebody_elses_cluster(
     lab = Lab(api, world, stack)
     api.node("theirs", "False")
     monkeypatch.setattr(ApiCluster, "run", lambda _, *words: lab.run(*words))
-    monkeypatch.setattr(looking.certificate, "read", lambda vm: Certificate(1, ENDS, ENDS, "spiffe://x"))
+    monkeypatch.setattr(vms.certificate, "read", lambda vm: Certificate(1, ENDS, ENDS, "spiffe://x"))
+    monkeypatch.setattr(vms.Vm, "run", lambda *_, **__: "")
     lab.proxies = [proxy("billing-host.vmns")]
     state = deployment(api)
     outputs = state["resources"][0]["outputs"]

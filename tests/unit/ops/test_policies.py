@@ -10,6 +10,7 @@ import pytest
 from ops import __main__ as cli
 from ops import engine, policies
 from ops.errors import OpsError
+from ops.event_log import EventLog
 from ops.workspace import Stack
 from policy import levels
 from tests.unit.ops.conftest import World, urn
@@ -142,10 +143,11 @@ def test_a_preview_that_was_shown_adds_what_goes(
     world: World, stack: Stack, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logs(world, "preview", violation("advisory"), step("delete"))
-    engine.operate(stack, "preview", *policies.flags(stack))
-    capsys.readouterr()
-    with pytest.raises(OpsError, match="1 violation"):
-        policies.after_preview(stack)
+    with EventLog() as log:
+        engine.operate(stack, "preview", *policies.flags(stack), log=log)
+        capsys.readouterr()
+        with pytest.raises(OpsError, match="1 violation"):
+            policies.after_preview(stack, log)
     shown = capsys.readouterr().out
     assert "lab-vm-1-machine" in shown and "mtls-strict" not in shown, "the engine has shown the pack's violations"
 

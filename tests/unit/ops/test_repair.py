@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
+from ops import releases, state
 from ops import repair as repairing
-from ops import state
 from ops.errors import OpsError
-from ops.repair import Repaired, remember, repair, sweep
+from ops.objects import RELEASE
+from ops.repair import Repaired, clear_up, remember, repair, sweep
 from ops.workspace import Stack
-from tests.unit.ops.conftest import Api, World, machine, provider, secret, urn
+from tests.unit.ops.conftest import Api, World, command, machine, provider, secret, urn
 
 HELM = """\
 #!/bin/sh
@@ -33,7 +34,7 @@ env >"$FAKE_WORLD/helm.env"
 def release(inputs: dict[str, Any], name: str = "istiod") -> dict[str, Any]:
     return {
         "type": "creating",
-        "resource": {"urn": urn(repairing.RELEASE, name), "type": repairing.RELEASE, "inputs": inputs},
+        "resource": {"urn": urn(RELEASE, name), "type": RELEASE, "inputs": inputs},
     }
 
 
@@ -90,14 +91,15 @@ def test_the_lock_of_a_living_process_stops_us(stack: Stack, process: subprocess
     path = lock(stack, process.pid)
     with pytest.raises(OpsError) as raised:
         repair(stack)
-    for word in (str(process.pid), "ada", "2026-11-21T03:00:00Z", "pulumi cancel --stack lab"):
+    for word in (str(process.pid), "ada", "2026-11-21T03:00:00Z", "Wait for its end"):
         assert word in str(raised.value)
+    assert "cancel" not in str(raised.value), "it is seen to live"
     assert path.exists()
 
 
 def test_another_hosts_lock_stops_us(stack: Stack) -> None:
     path = lock(stack, 1, host="elsewhere")
-    with pytest.raises(OpsError, match="on elsewhere"):
+    with pytest.raises(OpsError, match=r"on elsewhere .*when you know that it is dead, .*: pulumi cancel --stack lab"):
         repair(stack)
     assert path.exists()
 
@@ -135,7 +137,7 @@ def test_pending_operations_are_named_and_forgotten(
     assert imported["deployment"]["resources"] == [{"urn": "u", "type": "t"}]
     assert imported["deployment"]["pending_operations"] == []
     # What goes through a file is the state as it is kept, with its secrets encrypted.
-    assert "--show-secrets" not in world.calls("stack", "export")[-1]["words"]
+    assert "--show-secrets" not in world.calls("stack", "export")[-2]["words"]
     assert (world.folder / "imported.mode").read_text() == "0o600"
     assert sorted(path.name for path in stack.folder.iterdir()) == ["Pulumi.lab.yaml"]
 
@@ -155,7 +157,7 @@ def test_a_release_being_installed_is_removed(stack: Stack, world: World, api: A
         ["uninstall", "base", "--namespace", "system"],
         ["uninstall", "no-namespace", "--namespace", "default"],
     ]
-    assert all("--wait --timeout 60s" in line for line in words)
+    assert all("--wait --timeout 90s" in line for line in words)
     assert (world.folder / "helm.mode").read_text() == "600\n"
     assert (world.folder / "helm.kubeconfig").read_text() == api.kubeconfig
     assert api.token not in "".join(words) + (world.folder / "helm.env").read_text()
@@ -163,9 +165,7 @@ def test_a_release_being_installed_is_removed(stack: Stack, world: World, api: A
     assert world.calls("stack", "import")
 
 
-@pytest.mark.parametrize(
-    ("kind", "operation"), [(repairing.RELEASE, "updating"), ("kubernetes:core/v1:Namespace", "creating")]
-)
+@pytest.mark.parametrize(("kind", "operation"), [("kubernetes:core/v1:Namespace", "creating")])
 def test_other_things_in_the_cluster_are_left_alone(
     stack: Stack, world: World, api: Api, kind: str, operation: str
 ) -> None:
@@ -202,7 +202,7 @@ def test_a_cluster_that_does_not_answer_is_passed_over(
     )
     repair(stack)
     said = capsys.readouterr().out
-    assert "the cluster does not answer, its Helm releases are left as they are: " in said
+    assert "the cluster does not answer, what is unfinished there is left as it is: " in said
     assert not (world.folder / "helm.words").exists()
     assert world.calls("stack", "import")
 
@@ -220,7 +220,7 @@ def test_helm_that_does_not_do_it_is_passed_over(
     if cause == "helm fails":
         world.put("helm.fails", "")
     elif cause == "helm hangs":
-        monkeypatch.setattr(repairing, "UNINSTALL_SECONDS", 0.3)
+        monkeypatch.setattr(releases, "HELM_SECONDS", 0.3)
         world.program("helm", "#!/bin/sh\nexec sleep 20\n")
     else:
         stack = Stack("lab", {**stack.env, "PATH": f"{world.bin}:{Path(sys.executable).parent}:/usr/bin:/bin"})
@@ -256,7 +256,7 @@ def test_stopped_machines_start_and_gone_ones_are_replaced(
     states = {"lab-a": "running", "lab-b": "stopped", "lab-c": "stopped", "lab-other": "stopped"}
     world.put("machines.list.json", [{"name": name, "state": state} for name, state in states.items()])
     repaired = repair(stack)
-    assert repaired == Repaired(["lab-b", "lab-c"], [machines[3]["urn"]], gateways_compared=False)
+    assert repaired == Repaired(["lab-b", "lab-c"], [machines[3]["urn"]], False, begun=("lab-other",))
     assert world.modules("machines", "list") == [{"driver": "nspawn", "owner": "istio-vms/lab"}]
     started = world.modules("machines", "update")
     assert sorted(document["name"] for document in started) == ["lab-b", "lab-c"]
@@ -296,14 +296,14 @@ def test_a_machine_that_is_reached_elsewhere_is_told_to_the_state(
         "state": "running",
     }
     world.put("machines.update.json", started)
-    assert repair(stack) == Repaired(["lab-b"], [], gateways_compared=False, moved=("lab-a", "lab-b"))
+    assert repair(stack) == Repaired(["lab-b"], [], compared=False, moved=("lab-a", "lab-b"))
     resources = json.loads((world.folder / "imported.json").read_text())["deployment"]["resources"]
     told = [json.loads(state.reveal(resource["outputs"]["stdout"])) for resource in resources]
     assert told[0] == {**started, "name": "lab-a", "address": "10.155.0.9"}, "a key that is not known stays as it was"
     assert told[1] == started
     assert isinstance(resources[0]["outputs"]["stdout"], str), "what was no secret is none"
     assert resources[2] == untouched
-    assert "--show-secrets" not in world.calls("stack", "export")[-1]["words"]
+    assert "--show-secrets" not in world.calls("stack", "export")[-2]["words"]
     assert "repair: machine lab-a is reached at 10.155.0.9 now" in capsys.readouterr().out
 
 
@@ -351,6 +351,65 @@ def test_existing_hosts_are_not_swept(stack: Stack, world: World) -> None:
     remember(stack)
     sweep(stack)
     assert not (world.folder / "modules.jsonl").exists()
+
+
+def test_machines_and_nodes_that_are_not_wanted_any_more_go(
+    stack: Stack, world: World, api: Api, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After `up`, when it is known what is wanted: a VM and an agent that a killed run began, of which the agent had registered."""
+    servers = [{"name": "lab-server-1", "ssh": {"host": "10.89.0.11"}}]
+    member = command("n", "components.cluster", "member", {"node": "lab-server-1", "servers": servers})
+    world.put("machines.list.json", [{"name": name} for name in ("lab-server-1", "lab-vm-2", "lab-agent-1")])
+    api.objects["/api/v1/nodes/lab-agent-1"] = {"metadata": {"name": "lab-agent-1"}}
+    kept = {"resources": [machine("lab-server-1"), member, provider(api.kubeconfig)]}
+    clear_up(stack, kept, Repaired(begun=("lab-agent-1", "lab-server-1", "lab-vm-2")))
+    owner = {"driver": "nspawn", "owner": "istio-vms/lab"}
+    gone = [{**owner, "name": name} for name in ("lab-vm-2", "lab-agent-1")]
+    assert world.modules("machines", "delete") == gone
+    assert world.modules("cluster", "leave") == [{"node": "lab-agent-1", "servers": servers}]
+    said = capsys.readouterr().out
+    assert "removing machine lab-vm-2, which an earlier run began and which is not wanted any more" in said
+    assert "taking node lab-agent-1 out of the cluster" in said
+
+
+def test_without_anything_begun_the_driver_is_not_asked(stack: Stack, world: World) -> None:
+    clear_up(stack, {"resources": [machine("lab-a")]}, Repaired())
+    assert not (world.folder / "modules.jsonl").exists()
+
+
+# --------------------------------------------------------------------------------------------- the cluster
+
+
+def test_what_is_gone_from_the_cluster_is_forgotten_with_what_depends_on_it(
+    stack: Stack, world: World, api: Api, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind = "kubernetes:core/v1:Namespace"
+    api.objects["/api/v1"] = {"resources": [{"kind": "Namespace", "name": "namespaces", "namespaced": False}]}
+    api.objects["/api/v1/namespaces/there"] = {"metadata": {"name": "there"}}
+    gone, there = (
+        {"urn": urn(kind, name), "type": kind, "custom": True, "id": name, "inputs": {}, "outputs": {}}
+        for name in ("gone", "there")
+    )
+    needs = {"dependencies": [gone["urn"], "u"], "propertyDependencies": {"metadata": [gone["urn"]], "spec": None}}
+    resources = [provider(api.kubeconfig), gone, {**there, **needs, "deletedWith": gone["urn"]}]
+    world.put("deployment.json", {"resources": resources})
+    assert repair(stack) == Repaired([], [], again=True)
+    assert "Namespace gone is gone; it is made again if it is still wanted" in capsys.readouterr().out
+    left = json.loads((world.folder / "imported.json").read_text())["deployment"]["resources"]
+    kept = {"dependencies": ["u"], "propertyDependencies": {"metadata": [], "spec": []}}
+    assert left == [resources[0], {**there, **kept}]
+
+
+def test_a_cluster_that_cannot_be_compared_is_passed_over(
+    stack: Stack, world: World, api: Api, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind = "kubernetes:core/v1:Namespace"
+    lost = {"urn": urn(kind, "lost"), "type": kind, "custom": True, "id": "lost", "inputs": {}, "outputs": {}}
+    api.url = "http://127.0.0.1:9"
+    world.put("deployment.json", {"resources": [provider(api.kubeconfig), lost]})
+    assert repair(stack) == Repaired([], [], compared=False)
+    assert "what is in the cluster cannot be compared: " in capsys.readouterr().out
+    assert not world.calls("stack", "import")
 
 
 # --------------------------------------------------------------------------------------------- the state

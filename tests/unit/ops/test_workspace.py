@@ -238,6 +238,16 @@ def test_a_wrong_passphrase_is_told_with_where_it_comes_from(
     assert not (stack.folder / "try.yaml").exists()
 
 
+def test_what_was_encrypted_with_another_passphrase_is_named(stack: Stack, world: World) -> None:
+    """Pulumi says `cipher: message authentication failed`, and no more."""
+    sealed = "{secure: 'v1:tWMwsdyzm5ANJztY:WRcLYa2O4aMeVMnmNSLLmI1c1kg='}"
+    (world.project / "Pulumi.lab.yaml").write_text(f"config:\n  istio-vms:mesh: {{meshId: {sealed}}}\n")
+    Stack.open("lab")
+    world.put("config.code", "255")
+    with pytest.raises(OpsError, match=r"opens not all of istio-vms:mesh.meshId\. Encrypt them again: `pulumi config"):
+        Stack.open("lab")
+
+
 def test_secrets_are_tried_as_the_stack_encrypts_them(stack: Stack, world: World) -> None:
     assert yaml.safe_load((world.folder / "tried.yaml").read_text()) == {"encryptionsalt": "v1:salt-of-lab"}
     assert "try:" not in stack.config_file.read_text()
@@ -340,6 +350,20 @@ def test_with_the_last_stack_all_of_it_goes(world: World) -> None:
     traces(world, "lab")
     workspace.forget(stack)
     assert not world.home.exists()
+
+
+@pytest.mark.parametrize("claims", [["dev-vm-1.json"], []])
+def test_claims_to_instances_of_stacks_that_are_kept_elsewhere_stay(world: World, claims: list[str]) -> None:
+    stack = Stack.open("lab")
+    stack.pulumi("stack", "rm", "lab")
+    traces(world, "lab")
+    folder = world.home / "multipass/claims"
+    folder.mkdir(parents=True)
+    for claim in claims:
+        (folder / claim).write_text("{}")
+    workspace.forget(stack)
+    assert [str(path.relative_to(folder)) for path in world.home.rglob("*") if path.is_file()] == claims
+    assert world.home.exists() == bool(claims)
 
 
 def test_what_belongs_to_a_stack_of_another_back_end_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,10 @@ from rich.console import Console
 from components.command_line import Failure
 from components.ssh import SshError
 from ops.errors import OpsError
+from ops.workspace import ROOT
+from tests.unit.ops.test_status import HARMS
 from verify import __main__ as command_line
-from verify.checks import CHECKS, Check
+from verify.checks import CHECKS, Check, standing
 from verify.finding import Verdict, found, not_asked
 from verify.report import Result, as_document, show
 
@@ -263,3 +265,14 @@ def test_checks_have_names_of_their_own_that_fit_their_column() -> None:
     names = [check.name for check in CHECKS]
     assert len(set(names)) == len(names)
     assert all(len(name) < 15 and "," not in name for name in names)
+
+
+def test_what_every_check_shows_is_described() -> None:
+    text = (ROOT / "docs/promises.md").read_text()
+    headings = " ".join(line for line in text.splitlines() if line.startswith("## "))
+    assert [check.name for check in CHECKS if f"`{check.name}`" not in headings] == []
+
+
+def test_every_finding_of_status_breaks_a_promise_of_its_own() -> None:
+    named = [kind for kinds in standing.PROMISES.values() for kind in kinds]
+    assert sorted(named) == sorted({"not-known", *(kind for _, expected, _ in HARMS for kind, _ in expected)})

@@ -8,6 +8,7 @@ import pytest
 
 from components.command_line import Failure
 from components.kube import ApiObject
+from ops.status.model import Status
 from tests.unit.test_settings import LAB, parse, put, without_samples
 from verify import environment
 from verify.environment import Environment
@@ -50,9 +51,17 @@ def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "ApiCluster", FakeCluster)
 
 
+def looking() -> Status:
+    raise AssertionError("nobody looks")
+
+
+def env_of(exported: dict[str, Any]) -> Environment:
+    return Environment.of("lab", exported, looking)
+
+
 @pytest.fixture
 def env() -> Environment:
-    return Environment.of("lab", outputs())
+    return env_of(outputs())
 
 
 def has(env: Environment, path: str, found: Any) -> None:
@@ -81,7 +90,7 @@ def test_members_are_the_vms_of_the_settings_with_their_identities(env: Environm
 
 
 def test_the_trust_domain_is_the_meshs() -> None:
-    env = Environment.of("lab", outputs(put(LAB, "mesh.trustDomain", "corp.example")))
+    env = env_of(outputs(put(LAB, "mesh.trustDomain", "corp.example")))
     assert env.members[0].spiffe_id == "spiffe://corp.example/ns/vmns/sa/external-app"
 
 
@@ -108,7 +117,7 @@ def test_connections_to_vms_end_with_the_environment(env: Environment) -> None:
 
 
 def test_vms_with_an_application_of_their_own_are_not_asked() -> None:
-    env = Environment.of("lab", outputs(put(LAB, "workloads.1.application", "none")))
+    env = env_of(outputs(put(LAB, "workloads.1.application", "none")))
     assert [member.name for member in env.members] == ["lab-vm-1", "lab-vm-2", "lab-vm-3"]
 
 
@@ -122,18 +131,18 @@ def test_a_stack_of_an_older_version_is_told() -> None:
     older = outputs()
     del older["settings"]
     with pytest.raises(Failure, match="make up STACK=lab"):
-        Environment.of("lab", older)
+        env_of(older)
 
 
 def test_settings_that_are_not_understood_are_told() -> None:
     other = outputs()
     other["settings"]["mesh"]["colour"] = "red"
     with pytest.raises(Failure, match=r"(?s)make up STACK=lab.*mesh\.colour"):
-        Environment.of("lab", other)
+        env_of(other)
 
 
 def test_without_samples_there_is_nobody_to_call_from() -> None:
-    env = Environment.of("lab", outputs(without_samples(LAB)))
+    env = env_of(outputs(without_samples(LAB)))
     with pytest.raises(Failure, match=r"samples\.enabled"):
         env.client()
 

@@ -21,6 +21,8 @@ from components.settings import Settings, parse
 from components.workloads.certificate import Certificate
 from components.workloads.files import TOKEN
 from components.workloads.on_vm import UNIT
+from ops.finding import Finding as Found
+from ops.status.model import Status
 from tests.unit.test_settings import LAB
 from verify.checks.telemetry import LOG
 from verify.disturb import TIMER
@@ -115,6 +117,10 @@ class World:
     boot_on_rejoin: str = "boot-1"
     rejoin_code: int = 0
     rejoin_connects: bool = True
+    bare: set[str] = field(default_factory=set)
+    revisions: dict[str, str] = field(default_factory=dict)
+    answering: dict[str, Any] = field(default_factory=dict)
+    found: list[str] = field(default_factory=list)
     logging: Callable[[str], bool] = lambda instance: True
     probes: bool = True
     probe_seconds: float = 0
@@ -157,7 +163,7 @@ class World:
             "machines": {name: {"address": address} for name, address in (NODES | VMS).items()},
             "gateways": {"eastWest": {"addresses": list(NODES.values()), "ports": {"tls": 15443}}},
         }
-        env = Environment("lab", outputs, FakeCluster(self), settings)
+        env = Environment("lab", outputs, FakeCluster(self), settings, self.status)
         self.vms = [f"lab-{vm.name}" for workload in settings.workloads for vm in workload.vms]
         for workload in settings.workloads:
             for vm in workload.vms:
@@ -165,6 +171,12 @@ class World:
                 shell: Any = FakeVm(self, name)
                 env.members.append(Member(name, VMS[name], workload, vm, f"entry-of-{name}", account(name), shell))
         return env
+
+    def status(self) -> Status:
+        """What `make status` finds."""
+        self.step()
+        findings = [Found(kind, "VM lab-vm-1", f"has a {kind}", "mend it") for kind in self.found]
+        return Status("lab", [], [], [], [], [], [], findings)
 
     def step(self) -> None:
         """Something is asked or answered; at the step given, the connection is lost instead."""
@@ -353,15 +365,27 @@ class FakeCluster:
     def items(self, path: str, selector: str = "") -> list[ApiObject]:
         self.world.step()
         namespace, app = path.split("/")[4], selector.removeprefix("app=")
-        found = {app: "10.42.9.9"} if app in CLIENTS.get(namespace, ()) else {}
-        if (namespace, app) == ("sample", "helloworld"):
-            found = self.world.pods
+        clients = CLIENTS.get(namespace, ())
+        found = {one: "10.42.9.9" for one in clients if app in ("", one)}
+        if namespace == "sample" and app in ("", "helloworld"):
+            found |= self.world.pods
+        return [self._pod(namespace, name, ip) for name, ip in found.items()]
+
+    def _pod(self, namespace: str, name: str, ip: str) -> ApiObject:
+        plain = {"sidecar.istio.io/inject": "false"} if name == "plain" else {}
+        bare = plain or name in self.world.bare
+        revision = self.world.revisions.get(name, "1-32-alpha")
+        status = {} if bare else {"sidecar.istio.io/status": json.dumps({"revision": revision})}
+        containers = [{"name": one} for one in (name, *([] if bare else [SIDECAR]))]
         conditions = [
             {"type": "PodScheduled", "status": "True"},
             {"type": "Ready", "status": str(self.world.pods_ready)},
         ]
-        ready = {"phase": "Running", "conditions": conditions}
-        return [{"metadata": {"name": name}, "status": {**ready, "podIP": ip}} for name, ip in found.items()]
+        return {
+            "metadata": {"name": name, "namespace": namespace, "labels": plain, "annotations": status},
+            "spec": {"containers": containers},
+            "status": {"phase": "Running", "conditions": conditions, "podIP": ip},
+        }
 
     def create(self, path: str, body: ApiObject) -> ApiObject:
         raise AssertionError(f"a check created {path}")
@@ -416,6 +440,9 @@ class FakeVm:
         return printed
 
     def _answer(self, script: str) -> str:
+        if "wrap_socket" in script:
+            asked = json.loads(shlex.split(script)[-1])
+            return json.dumps({one: self.world.answering.get(one, [asked["name"]]) for one in asked["addresses"]})
         if "setpriv" in script:
             return self._call(script)
         if "127.0.0.1:15000/clusters" in script:
@@ -441,8 +468,8 @@ class FakeVm:
         return self.world.curl(source, shlex.split(curl)) * (int(streams[1]) if streams else 1)
 
     def _joined(self) -> str:
-        """Its address of istiod, its setting of istiod's address, its open connections."""
-        at = self.world.hosts.get(self.name, NODES["lab-agent-1"])
+        """Its addresses of istiod, its setting of istiod's address, its open connections."""
+        at = self.world.hosts.get(self.name, " ".join(NODES.values()))
         port = self.world.ports.get(self.name, GATEWAY_PORT)
         peer = self.world.peers.get(self.name, f"{NODES['lab-agent-1']}:{GATEWAY_PORT}")
         own = VMS[self.name]

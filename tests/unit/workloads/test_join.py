@@ -14,7 +14,7 @@ from components import command_line, ssh
 from components.command_line import Failure, Ssh, parse
 from components.kube import ApiObject, KubeError, Ran, Unreachable
 from components.workloads.files import TOKEN, UNIT_DROP_IN
-from components.workloads.join import Join, JoinRequest, RootCertificateRequest, leave, root_certificate
+from components.workloads.join import Join, JoinRequest, leave
 from components.workloads.vm import Vm, VmError, VmUnreachable
 from tests.unit.workloads.test_certificate import signed
 from tests.unit.workloads.test_routes import node
@@ -108,12 +108,13 @@ class FakeVm(Vm):
         self.on: dict[str, Callable[[], None]] = {}
         self.unready = 0
         self.certificate: str | None = None
+        self.silent: set[str] = set()
         self.running_since = at("09:00:00")
 
     @property
     def actions(self) -> list[str]:
         """What it was asked to do, questions aside."""
-        return [action for action, _ in self.asked if action != "certificate"]
+        return [action for action, _ in self.asked if action not in ("certificate", "reach")]
 
     def ask(self, action: str, **fields: Any) -> dict[str, Any]:
         self.asked.append((action, fields))
@@ -130,6 +131,7 @@ class FakeVm(Vm):
                 "running_since": self.running_since,
                 "host_name": "vm",
             },
+            "reach": {"silent": {at: "timed out" for at in fields.get("addresses", ()) if at in self.silent}},
             "diagnose": {"state": "active", "log": ["xds: connection refused"]},
             "remove": {"stopped": True},
         }.get(action, {})
@@ -208,6 +210,7 @@ def test_the_machine_gets_every_file_in_one_go(cluster: FakeCluster, clock: Cloc
     run(cluster, vm, clock)
     fields = dict(vm.asked)["install"]
     assert fields["hosts"] == "10.89.0.11 istiod.istio-system.svc\n"
+    assert fields["port"] == 15013
     token = next(file for file in fields["files"] if file["path"] == TOKEN)
     assert token == {
         "path": TOKEN,
@@ -273,6 +276,39 @@ def test_health_from_before_a_restart_does_not_count_when_the_restart_was_a_reme
     assert 14.0 <= clock.now < 15.0
 
 
+PROBE: dict[str, Any] = {"httpGet": {"port": 8000}, "periodSeconds": 2, "failureThreshold": 2}
+
+
+def test_a_sidecar_that_does_not_tell_its_health_is_restarted(cluster: FakeCluster, clock: Clock) -> None:
+    """Somebody deleted the WorkloadGroup: istiod made its entries anew, and the sidecar had told its health before."""
+    vm, lines = FakeVm(restarts=False), list[str]()
+    cluster.objects[ENTRY] = entry(healthy=None)
+    vm.on["restart"] = lambda: clock.at.update({20.0: sets(cluster, entry(NEW, reported=NEW))})
+    assert run(cluster, vm, clock, lines, member={**DOCUMENT["member"], "probe": PROBE})["connected_at"] == NEW
+    assert vm.actions.count("restart") == 1
+    assert any("health report has not come yet: restarting the sidecar" in line for line in lines)
+    assert 20.0 <= clock.now < 21.0
+
+
+@pytest.mark.parametrize("restarts", [True, False])
+def test_a_report_that_takes_its_time_is_waited_for(cluster: FakeCluster, clock: Clock, restarts: bool) -> None:
+    vm = FakeVm(restarts=restarts)
+    probe = {**PROBE, "initialDelaySeconds": 30}
+    late = {"install": sets(cluster, entry(NEW, healthy=None))}
+    vm.on = {**late, "restart": lambda: pytest.fail("nobody should restart it")}
+    clock.at = {40.0: sets(cluster, entry(NEW, reported=NEW))}
+    assert run(cluster, vm, clock, member={**DOCUMENT["member"], "probe": probe})["healthy"]
+    assert 40.0 <= clock.now < 41.0
+
+
+def test_a_sidecar_that_says_that_its_application_is_ill_is_left_running(cluster: FakeCluster, clock: Clock) -> None:
+    vm = FakeVm(restarts=False)
+    cluster.objects[ENTRY] = entry(healthy="False")
+    clock.at = {90.0: sets(cluster, entry())}
+    assert run(cluster, vm, clock)["healthy"]
+    assert "restart" not in vm.actions
+
+
 @pytest.mark.parametrize(
     ("pem", "dropped"), [(None, False), (signed(life=31), False), (signed(life=30), True), ("garbage", True)]
 )
@@ -308,6 +344,37 @@ def test_a_node_that_never_comes_is_named(cluster: FakeCluster, clock: Clock) ->
     with pytest.raises(Failure, match=r"no node at 10\.89\.0\.3 has addresses for pods after 120 s"):
         run(cluster, vm, clock, node_addresses=["10.89.0.3"])
     assert "install" not in vm.actions
+
+
+def test_a_gateway_that_answers_nowhere_is_told_soon(cluster: FakeCluster, clock: Clock) -> None:
+    vm = FakeVm(restarts=False)
+    member = {**DOCUMENT["member"], "gateway_addresses": ["10.89.0.11", "10.89.0.12"]}
+    vm.silent = {"10.89.0.11", "10.89.0.12"}
+    with pytest.raises(Failure) as failure:
+        run(cluster, vm, clock, member=member)
+    tried = "10.89.0.11 port 15013 (timed out), 10.89.0.12 port 15013 (timed out)"
+    assert f"10.89.1.21 does not reach istiod: the east-west gateway answers at none of its addresses, {tried}." in str(
+        failure.value
+    )
+    assert clock.now < 45
+    assert "restart" not in vm.actions
+
+
+def test_a_gateway_that_is_being_started_is_waited_for(cluster: FakeCluster, clock: Clock) -> None:
+    vm = FakeVm(restarts=False)
+    vm.silent = {"10.89.0.11"}
+    clock.at = {30.0: vm.silent.clear}
+    vm.on["restart"] = sets(cluster, entry())
+    assert run(cluster, vm, clock)["healthy"]
+    assert 30.0 <= clock.now < 32.0
+
+
+def test_one_address_that_answers_is_enough(cluster: FakeCluster, clock: Clock) -> None:
+    vm = FakeVm(restarts=False)
+    vm.silent = {"10.89.0.11"}
+    vm.on["restart"] = sets(cluster, entry())
+    run(cluster, vm, clock, member={**DOCUMENT["member"], "gateway_addresses": ["10.89.0.11", "10.89.0.12"]})
+    assert clock.now < 12.0
 
 
 def test_an_entry_deleted_by_hand_comes_back_by_one_restart(cluster: FakeCluster, clock: Clock) -> None:
@@ -437,14 +504,6 @@ def test_leaving_goes_on_without_the_cluster() -> None:
     answer = leave(request(), GoneCluster(), FakeVm(), lines.append)
     assert answer == {"entry_removed": False, "sidecar_stopped": True}
     assert lines.count("going on without it: the cluster's API does not answer") == 1
-
-
-def test_the_root_certificate_is_waited_for(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = RootCertificateRequest(kubeconfig="", namespace="vmns", timeout_seconds=0.01)
-    with pytest.raises(Failure, match="istio-ca-root-cert is not in namespace vmns yet after 0 s"):
-        root_certificate(wanted, cluster, lambda _: None)
-    cluster.objects["/api/v1/namespaces/vmns/configmaps/istio-ca-root-cert"] = {"data": {"root-cert.pem": "PEM"}}
-    assert root_certificate(wanted, cluster, lambda _: None) == {"root_certificate": "PEM"}
 
 
 def test_a_document_with_errors_is_refused_without_its_secrets() -> None:

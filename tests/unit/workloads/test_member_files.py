@@ -12,6 +12,7 @@ import yaml
 from components.command_line import Failure, parse
 from components.workloads.files import (
     CLUSTER_ENV,
+    KEEPALIVE_DROP_IN,
     TOKEN,
     UNIT_DROP_IN,
     Effect,
@@ -61,7 +62,19 @@ def test_mesh_yaml_equals_istioctls(case: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_hosts_equals_istioctls(case: str) -> None:
-    assert hosts(member(case)) == golden(case, "hosts")
+    """Of the one address that istioctl was given."""
+    assert hosts(member(case, gateway_addresses=member(case).gateway_addresses[:1])) == golden(case, "hosts")
+
+
+@pytest.mark.parametrize(
+    ("address", "order"), [("192.0.2.31", [1, 2, 3]), ("192.0.2.32", [2, 3, 1]), ("192.0.2.33", [3, 1, 2])]
+)
+def test_every_address_of_the_gateway_serves_and_members_begin_at_different_ones(
+    address: str, order: list[int]
+) -> None:
+    three = ("192.0.2.1", "192.0.2.2", "192.0.2.3")
+    lines = hosts(member(gateway_addresses=three, address=address)).splitlines()
+    assert lines == [f"192.0.2.{n} istiod-1-32-0.istio-system.svc" for n in order]
 
 
 def test_a_shifted_port_changes_exactly_two_lines() -> None:
@@ -134,7 +147,7 @@ def test_only_the_token_is_private_and_does_not_ask_for_a_restart() -> None:
     files = sidecar_files(member(), root_certificate="root", token="jwt")
     assert {path for path, file in files.items() if file.mode & 0o077 == 0} == {TOKEN}
     assert files[TOKEN].owner == "istio-proxy"
-    assert {path for path, file in files.items() if file.effect is Effect.NONE} == {TOKEN}
+    assert {path for path, file in files.items() if file.effect is Effect.NONE} == {TOKEN, KEEPALIVE_DROP_IN}
     assert files[CLUSTER_ENV].owner == "root"
 
 

@@ -15,7 +15,15 @@ from typing import Any
 import pytest
 
 import components.workloads.on_vm as on_vm
-from components.workloads.files import CLUSTER_ENV, MESH_CONFIG, ROOT_CERTIFICATE, TOKEN, UNIT_DROP_IN, member_paths
+from components.workloads.files import (
+    CLUSTER_ENV,
+    KEEPALIVE_DROP_IN,
+    MESH_CONFIG,
+    ROOT_CERTIFICATE,
+    TOKEN,
+    UNIT_DROP_IN,
+    member_paths,
+)
 
 SYSTEMCTL = """#!/bin/sh
 cd "$STATE" && echo "$*" >> calls
@@ -104,8 +112,8 @@ def installation(gateway: str, renew: bool = False, **contents: str) -> dict[str
         }
         for path, name in names.items()
     ]
-    hosts = f"{gateway} istiod.istio-system.svc\n" if gateway else ""
-    return {"files": files, "hosts": hosts, "new_certificate": renew, "set_owners": False}
+    hosts = "".join(f"{address} istiod.istio-system.svc\n" for address in gateway.split())
+    return {"files": files, "hosts": hosts, "port": 15013, "new_certificate": renew, "set_owners": False}
 
 
 @pytest.fixture
@@ -156,6 +164,74 @@ def test_a_new_gateway_address_replaces_the_block(machine: Machine) -> None:
     hosts = machine.read("/etc/hosts")
     assert hosts == "127.0.0.1 localhost\n10.0.0.9 added-by-someone\n" + BLOCK.replace("10.89.0.11", "10.89.0.12")
     assert machine.calls() == ["stop istio.service", "daemon-reload", "restart istio.service"]
+
+
+CONNECTED = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:3A98 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0
+   1: 15015A0A:C350 {remote}:3AA5 {state} 00000000:00000000 00:00000000 00000000   998        0 2 1 0 20 4 30 10 -1
+"""
+
+
+def connect(machine: Machine, address: str, state: str = "01") -> None:
+    """Have the kernel say that the sidecar has a connection to istiod's port there."""
+    table = machine.root / "proc/net/tcp"
+    table.parent.mkdir(parents=True, exist_ok=True)
+    remote = "".join(f"{int(part):02X}" for part in reversed(address.split(".")))
+    table.write_text(CONNECTED.format(remote=remote, state=state))
+
+
+@pytest.mark.parametrize("others", ["10.89.0.11 10.89.0.12", "10.89.0.12 10.89.0.11"])
+def test_further_addresses_restart_nothing_while_the_connection_leads_to_one_of_them(
+    machine: Machine, others: str
+) -> None:
+    """As in the first run over a machine that was told one address only."""
+    machine.install()
+    connect(machine, "10.89.0.11")
+    machine.calls()
+    assert machine.install(gateway=others) == {"changed": [], "restarted": False}
+    lines = "".join(f"{address} istiod.istio-system.svc\n" for address in others.split())
+    block = BLOCK.replace("10.89.0.11 istiod.istio-system.svc\n", lines)
+    assert machine.read("/etc/hosts") == "127.0.0.1 localhost\n" + block
+    assert machine.read("/etc/istio-vms/hosts") == block
+    assert machine.calls() == []
+
+
+@pytest.mark.parametrize(("remote", "state"), [("10.89.0.11", "01"), ("10.89.0.12", "02"), ("10.89.0.12", "06")])
+def test_a_sidecar_whose_connection_leads_elsewhere_is_restarted(machine: Machine, remote: str, state: str) -> None:
+    machine.install()
+    connect(machine, remote, state)
+    assert machine.install(gateway="10.89.0.12 10.89.0.13")["restarted"]
+
+
+def test_an_address_of_the_sixth_version_is_found_as_well(machine: Machine) -> None:
+    machine.install()
+    table = machine.root / "proc/net/tcp6"
+    table.parent.mkdir(parents=True)
+    remote = "B80D0120000000000000000011000000:3AA5"
+    table.write_text(f"  sl  local_address\n   0: {'0' * 32}:C350 {remote} 01 0:0 0:0 0 998 0 2 1 0 20 4 30 10 -1\n")
+    assert not machine.install(gateway="2001:db8::11 2001:db8::12")["restarted"]
+
+
+def test_a_unit_file_that_may_wait_is_there_for_the_next_start(machine: Machine) -> None:
+    machine.install()
+    machine.calls()
+    request = installation("10.89.0.11")
+    request["files"].append({**request["files"][-1], "path": KEEPALIVE_DROP_IN, "mode": 0o644, "owner": "root"})
+    assert not machine.ask("install", **request)["restarted"]
+    assert machine.calls() == ["daemon-reload"]
+
+
+def test_addresses_are_tried_side_by_side(machine: Machine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        begun = time.monotonic()
+        asked: dict[str, Any] = {"port": port, "seconds": 1, "set_owners": False}
+        # Nothing leads to 192.0.2.0/24 (RFC 5737).
+        answer = machine.ask("reach", addresses=["127.0.0.1", "127.0.0.2", "192.0.2.1", "192.0.2.2"], **asked)
+    assert set(answer["silent"]) == {"127.0.0.2", "192.0.2.1", "192.0.2.2"}
+    assert answer["silent"]["127.0.0.2"] == "Connection refused"
+    assert time.monotonic() - begun < 10
 
 
 def test_a_gateway_with_a_host_name_needs_only_the_machines_own_name(machine: Machine) -> None:
@@ -284,6 +360,18 @@ def test_leaving_removes_what_joining_made_and_nothing_else(machine: Machine) ->
     assert not (machine.root / "etc/istio-vms").exists()
     assert machine.calls() == ["disable --now istio.service", "daemon-reload"]
     assert machine.ask("remove", **fields) == {"stopped": False}
+
+
+def test_leaving_leaves_what_others_put_into_our_folders(machine: Machine) -> None:
+    """As a machine's driver does with its mark."""
+    (machine.root / "etc/istio-vms").mkdir()
+    (machine.root / "etc/istio-vms/owner").write_text("istio-vms/dev\n")
+    before = {path: path.read_bytes() for path in machine.root.rglob("*") if path.is_file()}
+    machine.install()
+    for folder in ("etc", "etc/istio-vms", "var/run/secrets/tokens"):
+        (machine.root / folder / ".istio-vms-a1b2").write_text("of a run that was killed")
+    machine.ask("remove", paths=list(member_paths()), set_owners=False)
+    assert {path: path.read_bytes() for path in machine.root.rglob("*") if path.is_file()} == before
 
 
 def test_owners_are_set_unless_told_not_to(machine: Machine) -> None:

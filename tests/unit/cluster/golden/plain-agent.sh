@@ -15,7 +15,7 @@ install_file() {
 # see_version VERSION: before k3s is started with it.
 see_version() {
   local found
-  found=$(/usr/local/bin/k3s --version | awk 'NR == 1 { print $3 }' || true)
+  found=$("$binary" --version | awk 'NR == 1 { print $3 }' || true)
   [ "$found" != "$1" ] || return 0
   say "cluster.version is $1, and cluster.binary is k3s ${found:-of no version}: they have to be changed together. k3s was left as it runs"
   exit 1
@@ -35,11 +35,35 @@ if [ -e /var/lib/istio-vms/host.json ] && [ ! -e /var/lib/istio-vms/k3s ]; then
   touch /var/lib/istio-vms/k3s
 fi
 
+# Before anything is replaced; what has never run made nothing that would have to be read by another.
+see_step() {
+  local old from to
+  [ -x /usr/local/bin/k3s ] && { [ -d /var/lib/rancher/k3s/server/db ] || [ -e /var/lib/rancher/k3s/agent/kubelet.kubeconfig ]; } || return 0
+  old=$(/usr/local/bin/k3s --version | awk 'NR == 1 { print $3 }' || true)
+  [[ "$old" =~ ^v[0-9]+\.[0-9]+\.[0-9]+\+k3s[0-9]+$ && "$old" != "$1" ]] || return 0
+  IFS=.+ read -r -a from <<<"${old#v}"
+  IFS=.+ read -r -a to <<<"${1#v}"
+  if [ "$(printf '%s\n' "$old" "$1" | sort -V | head -n 1)" = "$1" ]; then
+    say "cluster.version: $1: the cluster is of $old, and Kubernetes does not go back. Say that release or a later one; for an older one make another cluster: \`make down\`, then \`make up\`"
+  elif [ "${to[0]}" -gt "${from[0]}" ] || [ "${to[1]}" -gt $((from[1] + 1)) ]; then
+    say "cluster.version: $1: the cluster is of $old, and Kubernetes goes one minor version at a time. Say a release of v${from[0]}.$((from[1] + 1)) first, \`make up\`, then go on"
+  else
+    return 0
+  fi
+  exit 1
+}
+see_step v1.32.0+k3s1
+
 ln -sfn k3s /usr/local/bin/kubectl
 install_file /etc/rancher/k3s/token "$token"
 
+# The binary is looked at before it takes the other one's place.
+binary=/usr/local/lib/istio-vms/k3s/k3s
+mkdir -p /usr/local/lib/istio-vms/k3s
+[ -e "$binary" ] || [ ! -e /usr/local/bin/k3s ] || ln /usr/local/bin/k3s "$binary" 2>/dev/null || cp -p /usr/local/bin/k3s "$binary"
+
 (
-  to=/usr/local/bin/k3s mode=0755 link=
+  to=/usr/local/lib/istio-vms/k3s/k3s mode=0755 link=
   case "$(uname -m)" in
   aarch64 | arm64) name=k3s-arm64 url=https://example.org/k3s-arm64 sha256=2222222222222222222222222222222222222222222222222222222222222222 checksums='' path='' ;;
   *) name=k3s url=https://example.org/k3s sha256=1111111111111111111111111111111111111111111111111111111111111111 checksums='' path='' ;;
@@ -91,6 +115,78 @@ install_file /etc/rancher/k3s/token "$token"
 ) </dev/null || exit 1
 
 see_version v1.32.0+k3s1
+loaded=/run/istio-vms-k3s.images
+# is_loaded FILE: whether k3s has the archive as it is in its folder.
+is_loaded() { grep -qxF "$(stat -L -c "${1##*/} %i %.9Y %s" "$1")" "$loaded" 2>/dev/null; }
+note_loaded() { is_loaded "$1" || stat -L -c "${1##*/} %i %.9Y %s" "$1" >>"$loaded"; }
+
+# note_earlier: k3s has loaded what was there when it started; an earlier version of this script noted nothing of that.
+note_earlier() {
+  local file stamp since
+  [ ! -e "$loaded" ] && ls /var/lib/rancher/k3s/agent/images/istio-vms-* >/dev/null 2>&1 || return 0
+  stamp=$(systemctl show -p ExecMainStartTimestamp --value k3s 2>/dev/null || true)
+  [ "$stamp" ] || return 0
+  since=$(date -d "$stamp" +%s)
+  for file in /var/lib/rancher/k3s/agent/images/istio-vms-*; do
+    [ -e "$file" ] || continue
+    [ "$(stat -c %Z "$file")" -ge "$since" ] || [ "$(stat -L -c %Z "$file")" -ge "$since" ] || note_loaded "$file"
+  done
+}
+
+# see_archive FILE NAME: k3s would pass over what it cannot read, and pods would wait for their images for ever.
+see_archive() {
+  local members=
+  ! is_loaded "$1" || return 0
+  case "$1" in
+    *.tar.gz) members=$(gzip -dc "$1" 2>/dev/null | tar -tf - 2>/dev/null || true) ;;
+    *.tar.zst) [ "$(od -An -tx1 -N4 "$1" | tr -d ' ')" != 28b52ffd ] || return 0 ;;
+    *) members=$(tar -tf - <"$1" 2>/dev/null || true) ;;
+  esac
+  ! grep -qxE '(\./)?(index|manifest)\.json' <<<"$members" || return 0
+  say "$2 of cluster.images is no archive of images, or not compressed as its name says; k3s was left as it runs"
+  rm -f "$1"
+  exit 1
+}
+
+# keep_archives NAME…: the others are of former settings.
+keep_archives() {
+  local file
+  for file in /var/lib/rancher/k3s/agent/images/istio-vms-*; do
+    case " $* " in *" ${file##*/} "*) ;; *) rm -f "$file" ;; esac
+  done
+}
+
+containerd_images() { /usr/local/lib/istio-vms/k3s/bin/ctr -a /run/k3s/containerd/containerd.sock -n k8s.io images "$@"; }
+listed_images() { containerd_images ls | awk 'NR > 1 { print $1, $3 }' | sort; }
+
+# load_archives: k3s loads them as it starts. One that runs is given what is new, marked as it marks its own: not to be cleared away.
+load_archives() {
+  local file name before
+  [ ! "${started:-}" ] || : >"$loaded"
+  mkdir -p /usr/local/lib/istio-vms/k3s/bin
+  ln -sfn /usr/local/bin/k3s /usr/local/lib/istio-vms/k3s/bin/ctr
+  for file in /var/lib/rancher/k3s/agent/images/istio-vms-*; do
+    [ -e "$file" ] || continue
+    if [ ! "${started:-}" ] && ! is_loaded "$file"; then
+      name="${file##*/}$([ ! -L "$file" ] || echo " ($(basename "$(readlink "$file")"))")"
+      say "loading images of $name"
+      before=$(listed_images)
+      containerd_images import --local=false "$file" >/dev/null || { say "$name: containerd cannot load it"; exit 1; }
+      comm -13 <(echo "$before") <(listed_images) | while read -r image _; do
+        containerd_images label "$image" io.cattle.k3s.pinned=pinned io.cri-containerd.pinned=pinned >/dev/null
+      done
+    fi
+    note_loaded "$file"
+  done
+}
+
+note_earlier
+keep_archives
+if ! cmp -s "$binary" /usr/local/bin/k3s; then
+  cp -lf "$binary" /usr/local/bin/.k3s.new 2>/dev/null || cp -p "$binary" /usr/local/bin/.k3s.new
+  mv -fT /usr/local/bin/.k3s.new /usr/local/bin/k3s
+fi
+
 install_file /etc/rancher/k3s/config.yaml 'node-ip: 10.89.0.12
 node-name: dev-agent-1
 server: https://10.89.0.11:6443
@@ -133,6 +229,7 @@ if [ "$(cat /run/istio-vms-k3s.inputs 2>/dev/null)" != "$inputs" ] || ! systemct
   systemctl reset-failed k3s 2>/dev/null || true
   systemctl restart --no-block k3s
   echo "$inputs" >/run/istio-vms-k3s.inputs
+  started=yes
 fi
 
 give_up() {
@@ -154,3 +251,10 @@ until_ready() {
   say "$what is ready"
 }
 until_ready "the kubelet" curl -fsS -m 2 http://127.0.0.1:10248/healthz
+
+# A server passes over a key that this k3s does not have, and would run without what it asks for.
+unknown=$(journalctl _SYSTEMD_INVOCATION_ID="$(systemctl show -p InvocationID --value k3s)" -o cat --no-pager 2>/dev/null |
+  grep -oE 'Unknown flag [^ ]+' | sort -u | tr '\n' ';' || true)
+[ -z "$unknown" ] || give_up "a key of cluster.config is of another k3s than cluster.version: $unknown"
+
+load_archives
