@@ -7,6 +7,7 @@ import secrets
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,16 @@ class Elsewhere:
     def host_state(self) -> set[str]:
         """A line for each thing on the host."""
         return set(self.on(self.host, _HOST).splitlines())
+
+    def settled_state(self) -> dict[str, str]:
+        """Every object by its path, once no controller has changed one for five seconds."""
+        end, state, since = time.monotonic() + 60, self.cluster_state(), time.monotonic()
+        while time.monotonic() < since + 5:
+            assert time.monotonic() < end, "the cluster does not come to rest"
+            time.sleep(1)
+            if (now := self.cluster_state()) != state:
+                state, since = now, time.monotonic()
+        return state
 
     def cluster_state(self) -> dict[str, str]:
         """Every object by its path, without what changes by itself."""

@@ -102,7 +102,7 @@ def before(elsewhere: Elsewhere, stack: Trial) -> tuple[dict[str, str], set[str]
     """Both as they were found; one administrator more will be there than at the end."""
     second = elsewhere.operator("second")
     (stack.checkout.parent / "second").write_text(second)
-    return elsewhere.cluster_state(), elsewhere.host_state()
+    return elsewhere.settled_state(), elsewhere.host_state()
 
 
 def resources(stack: Trial) -> dict[str, dict[str, Any]]:
@@ -113,7 +113,7 @@ def resources(stack: Trial) -> dict[str, dict[str, Any]]:
 
 def same(seen: Callable[[], Any], wanted: Any, differ: Callable[[Any, Any], list[str]]) -> None:
     """What is seen becomes what is wanted; controllers of Kubernetes take a moment."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while differences := differ(seen(), wanted):
         assert time.monotonic() < end, "\n".join(differences)
         time.sleep(1)

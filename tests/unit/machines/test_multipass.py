@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -21,6 +22,8 @@ import yaml
 
 from components.machines.driver import DriverError, MachineSpec, MachineState, Mount
 from components.machines.multipass import MultipassDriver, check_host, cli, driver, ownership, snapshots
+from components.workloads import on_vm
+from components.workloads.files import MemberSpec, hosts, member_paths, sidecar_files
 from tests.fakes.multipass_world import FakeMultipass
 
 NAME, OWNER = "lab-server-1", "istio-vms/lab"
@@ -63,6 +66,10 @@ class Lab:
         """Another checkout, another account, or a cleaned home directory."""
         for claim in (self.state_dir / "claims").iterdir():
             claim.unlink()
+
+    def files(self) -> dict[Path, bytes]:
+        """What is in the instance's file system."""
+        return {path: path.read_bytes() for path in self.fake.root(NAME).rglob("*") if path.is_file()}
 
     @property
     def claims(self) -> list[str]:
@@ -191,7 +198,7 @@ def test_a_driver_killed_during_launch_is_followed_by_one_that_goes_on(lab: Lab)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -757,6 +764,76 @@ def test_one_of_ours_that_lets_nobody_in_is_deleted_all_the_same(lab: Lab) -> No
     assert lab.fake.instances == {}
 
 
+def join_and_leave(lab: Lab) -> None:
+    """With the real programs, on the instance's file system."""
+    for path in on_vm.SIDECAR:
+        (lab.fake.root(NAME) / path).parent.mkdir(parents=True, exist_ok=True)
+        (lab.fake.root(NAME) / path).touch()
+    member = MemberSpec(
+        workload="w", namespace="vms", cluster_id="c", address="10.155.0.2", gateway_addresses=("10.155.0.3",)
+    )
+    files = [
+        {"path": path, **dataclasses.asdict(file)} for path, file in sidecar_files(member, "root", "token").items()
+    ]
+    joining = {
+        "action": "install",
+        "files": files,
+        "hosts": hosts(member),
+        "port": member.istiod_port,
+        "new_certificate": False,
+        "set_owners": False,
+    }
+    leaving = {"action": "remove", "paths": member_paths(), "set_owners": False}
+    before = lab.files()
+    for request in (joining, leaving):
+        lab.fake.send(NAME, Path(on_vm.__file__).read_text(), request)
+        assert (lab.files() == before) == (request is leaving)
+
+
+def test_one_that_has_left_the_mesh_is_deleted(lab: Lab) -> None:
+    lab.ensure()
+    join_and_leave(lab)
+    lab.delete()
+    assert lab.fake.instances == {}
+
+
+def lose_mark(lab: Lab) -> None:
+    """As leaving the mesh did once."""
+    shutil.rmtree(lab.fake.root(NAME) / "etc/istio-vms")
+
+
+def test_one_whose_mark_is_gone_is_ours_by_its_claim(lab: Lab) -> None:
+    first = lab.ensure()
+    lose_mark(lab)
+    assert lab.ensure() == first
+    lab.delete()
+    assert lab.fake.instances == {}
+
+
+def test_without_a_mark_and_with_another_host_key_it_is_somebody_elses(lab: Lab) -> None:
+    """Ours was removed by hand, and someone made another of the same name."""
+    lab.ensure()
+    lab.fake.run("delete", "--purge", NAME)
+    foreign(lab)
+    refused(lab, lab.delete, r"has no /etc/istio-vms/owner.*left alone")
+    assert lab.claims == []
+
+
+def test_without_a_mark_and_without_a_claim_it_is_left_alone(lab: Lab) -> None:
+    lab.ensure()
+    lose_mark(lab)
+    lab.lose_claims()
+    refused(lab, lab.delete, r"has no /etc/istio-vms/owner.*left alone")
+
+
+@pytest.mark.parametrize("state", ["Unknown", "Delayed Shutdown", "Starting", "Restarting", "Suspending"])
+def test_one_in_any_state_is_deleted(lab: Lab, state: str) -> None:
+    lab.ensure()
+    lab.fake.faults(states={NAME: state})
+    lab.delete()
+    assert lab.fake.instances == {}
+
+
 def test_one_that_is_being_prepared_is_waited_for_and_deleted(lab: Lab) -> None:
     lab.fake.faults(prepare_seconds=1000)
     with pytest.raises(DriverError):
@@ -796,6 +873,38 @@ def test_the_list_has_one_that_is_still_being_prepared_and_none_that_is_gone(lab
     with pytest.raises(DriverError):
         lab.ensure(options={"timeout_seconds": 3})
     assert [(m.name, m.state) for m in lab.driver.list(OWNER, lab.options)] == [(NAME, "being prepared")]
+
+
+# ----------------------------------------------------------------------------------------------------------------- claims
+
+
+@pytest.fixture
+def homes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """Claims are where the user's state is, and where an earlier version, which did not look for that, put them."""
+    monkeypatch.setenv("HOME", str(lab.folder / "home"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(lab.folder / "xdg"))
+    monkeypatch.setattr(Lab, "options", {"timeout_seconds": 20})
+    return lab
+
+
+def test_claims_are_in_the_users_state_home(homes: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    homes.ensure()
+    assert (homes.folder / f"xdg/istio-vms/multipass/claims/{NAME}.json").exists()
+    assert not (homes.folder / "home").exists()
+    monkeypatch.delenv("XDG_STATE_HOME")
+    assert homes.driver.list(OWNER, {}) == []
+
+
+def test_claims_of_an_earlier_version_count(homes: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME")
+    first = homes.ensure()
+    monkeypatch.setenv("XDG_STATE_HOME", str(homes.folder / "xdg"))
+    assert homes.driver.list(OWNER, {}) == [first]
+    homes.fake.run("stop", NAME)
+    assert homes.ensure() == first
+    homes.delete()
+    assert homes.driver.list(OWNER, {}) == []
+    assert not list(homes.folder.glob("*/**/claims/*.json"))
 
 
 # ------------------------------------------------------------------------------------------------------------------- lock

@@ -1,8 +1,10 @@
 """Running an operation: what people see of it, what is said when it fails, and how it is interrupted."""
 
+import contextlib
 import io
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -14,6 +16,7 @@ import pytest
 from ops import engine
 from ops.engine import Failed
 from ops.errors import Interrupted, OpsError, reason
+from ops.event_log import EventLog
 from ops.workspace import Stack
 from tests.unit.ops.conftest import World, urn
 
@@ -144,19 +147,34 @@ def test_an_engine_that_was_killed_is_told_so(stack: Stack, world: World) -> Non
         engine.operate(stack, "up", after="go on")
 
 
-def test_yesterdays_events_do_not_count(stack: Stack, world: World) -> None:
-    (stack.folder / "events.jsonl").write_text(events(said("old", "old")))
-    world.put("up.code", "1")
-    with pytest.raises(OpsError) as raised:
-        engine.operate(stack, "up")
-    assert "old" not in str(raised.value)
+def test_an_event_log_that_was_cut_off_is_read_as_far_as_it_goes() -> None:
+    with EventLog() as log:
+        assert engine.failures(log.events()) == []
+        Path(log.words[1]).write_text(events(said("one", "a"), said("two", "b")[:-20]))
+        assert engine.failures(log.events()) == [Failed("a", "one")]
 
 
-def test_an_event_log_that_was_cut_off_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
-    log = tmp_path / "events.jsonl"
-    log.write_text(events(said("one", "a"), said("two", "b")[:-20]))
-    assert engine.failures(log) == [Failed("a", "one")]
-    assert engine.failures(tmp_path / "none") == []
+@pytest.mark.parametrize("ending", ["up.out", "up.code", "up.hangs"])
+def test_what_the_engine_logs_is_never_in_a_file(stack: Stack, world: World, tmp_path: Path, ending: str) -> None:
+    """However the run ends: well, badly, or killed with us."""
+    world.put(ending, "1")
+    world.put("up.events", events(said("key hunter2", severity="debug")))
+    child = os.fork()
+    if not child:
+        signal.alarm(60)
+        with contextlib.suppress(BaseException):
+            engine.operate(stack, "up")
+        os._exit(0)
+    end = time.monotonic() + 60
+    while ending == "up.hangs" and not (world.folder / "begun").exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    if ending == "up.hangs":
+        for process in (*map(int, children(child)), child):
+            os.kill(process, signal.SIGKILL)
+    os.waitpid(child, 0)
+    shutil.rmtree(world.folder)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
 
 
 def interrupt(world: World, number: int) -> threading.Thread:

@@ -6,9 +6,10 @@ import copy
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -29,12 +30,22 @@ from tests.unit.verify.world import (
     World,
     hello,
 )
-from verify.checks import CHECKS, identity
+from verify.checks import CHECKS, identity, spread
 from verify.finding import Finding, Verdict
 
 BY_NAME = {check.name: check for check in CHECKS}
 DISTURBING = [check.name for check in CHECKS if check.disturbs]
 Break = Callable[[World], None]
+T = TypeVar("T")
+
+
+class AtOnce(ThreadPoolExecutor):
+    """Runs what it is given before the caller goes on: a thread and the world's clock would race."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        done: Future[T] = Future()
+        done.set_result(fn(*args, **kwargs))
+        return done
 
 
 @pytest.fixture
@@ -68,6 +79,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr(time, "monotonic", lambda: made.now)
     monkeypatch.setattr(subprocess, "run", rejoin)
     monkeypatch.setattr(identity, "datetime", Clock)
+    monkeypatch.setattr(spread, "ThreadPoolExecutor", AtOnce)
     monkeypatch.setattr(certificate, "read", read)
     monkeypatch.setattr(certificate, "flaw", flaw)
     return made
@@ -140,6 +152,22 @@ SLOW = state(probe_seconds=5, pod_seconds=5)
 
 NOTICED_ONCE = {
     "an entry is not connected": ("membership", state(not_connected={"lab-vm-2"}), "external-app: 3 member(s)"),
+    "what status finds": ("state", state(found=["member-root"]), "cluster and VMs have one root"),
+    "what status finds that no promise names": ("state", state(found=["something-new"]), "everything answers"),
+    "a pod without its sidecar": ("injection", state(bare={"stranger"}), "sample: every pod has a sidecar"),
+    "a pod with a sidecar of another revision": (
+        "injection", state(revisions={"stranger": "1-30"}), "sample: every pod has a sidecar",
+    ),
+    "a pod answers past its Service": (
+        "injection", on(POD, source="sample-outside", host="10.42.9.9"),
+        "pod sample/curl: plaintext", "pod sample/stranger: plaintext", "pod sample-guarded/curl: plaintext",
+    ),
+    "an address where nobody answers": (
+        "addresses", state(answering={"10.89.0.13": "timed out"}), "istiod answers at every address",
+    ),
+    "an address of somebody else": (
+        "addresses", state(answering={"10.89.0.13": ["billing.example"]}), "istiod answers at every address",
+    ),
     "another address for a name of the mesh": (
         "dns", state(names={"helloworld.sample.svc": ["10.43.9.9"]}), "names of the mesh",
     ),
@@ -186,6 +214,9 @@ NOTICED_ONCE = {
     "no endpoints": (
         "networks", state(endpoints={"lab-vm-2": []}), "lab-vm-2 (multi-network): helloworld is reached",
     ),
+    "files lack an address of the gateway": (
+        "gateway", state(hosts={"lab-vm-2": "10.89.0.11"}), "lab-vm-2 is connected to the gateway",
+    ),
     "files have an old address of the gateway": (
         "gateway", state(hosts={"lab-vm-2": "10.89.0.99"}), "lab-vm-2 is connected to the gateway",
     ),
@@ -203,8 +234,6 @@ NOTICED_ONCE = {
         "lab-vm-1 is connected to the gateway",
     ),
     "plaintext is answered": ("mtls", on(VM_1, source="sample-outside", host=VMS["lab-vm-1"]), "VM lab-vm-1 (vmns"),
-    "plaintext is answered by a pod": ("mtls", on(POD, source="sample-outside", host="10.42"), "pod helloworld-v1-a"),
-    "plaintext gets as far as a policy": ("mtls", on(FORBIDDEN, source="sample-outside"), "plaintext from outside"),
     "a stranger is admitted": (
         "authorization", on(VM_1, source="sample/stranger", host="external"), "external-app: account stranger is",
     ),
@@ -293,6 +322,8 @@ NOTICED_ONCE = {
 """What is broken, the check for it, and the findings of that check that say so; every other check holds."""
 
 NOTICED_OFTEN = {
+    "plaintext is answered by a pod": ("mtls", on(POD, source="sample-outside", host="10.42"), "pod helloworld-v1-a"),
+    "plaintext gets as far as a policy": ("mtls", on(FORBIDDEN, source="sample-outside"), "plaintext from outside"),
     "an entry is unhealthy": (
         "membership", state(unwell={"lab-vm-3"}),
         "external-app: 3 member(s)", "every VM answers for external-app",
