@@ -9,13 +9,14 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 
+from actions.artifacts import MachineArtifact, install_deb_script
+from actions.cluster import kubeconfig
+from actions.machines import cloud_init
+from actions.samples.application import sample_application
 from components import applications
-from components.artifacts import MachineArtifact, install_deb_script
-from components.cluster import kubeconfig
 from components.cluster.access import ClusterAccess
 from components.cluster.existing import ExistingCluster
 from components.cluster.k3s import K3sCluster
-from components.machines import cloud_init
 from components.machines.machine import Machine, SshKey
 from components.mesh.charts import Charts
 from components.mesh.control_plane import NAMESPACE, ControlPlane
@@ -97,7 +98,7 @@ class Machines:
         if workload.application == "none":
             return (), commands
         ports = tuple(port.port for port in workload.ports)
-        files, start = cloud_init.sample_application(workload.name, ports, workload.version or "v1")
+        files, start = sample_application(workload.name, ports, workload.version or "v1")
         return files, start + commands
 
     def _options(self, host: HostSettings | None) -> dict[str, Any]:

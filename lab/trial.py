@@ -149,7 +149,7 @@ class Trial:
 
     def _driver(self, verb: str, document: Mapping[str, Any]) -> Any:
         request = {"driver": "nspawn", "owner": self.owner, "options": {}, **document}
-        command = [sys.executable, "-m", "components.machines", verb]
+        command = [sys.executable, "-m", "actions", f"machines.{verb}"]
         ran = subprocess.run(
             command, cwd=self.checkout, env=self._env, input=json.dumps(request), stdout=subprocess.PIPE, text=True,
             check=True,

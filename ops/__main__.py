@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from components.command_line import Failure
+from actions.protocol import Failure
 from components.settings import DriverName
 from ops import diff_stacks as differences
 from ops import (

@@ -29,8 +29,8 @@ class OperationFailed(OpsError):
         self.failed = failed
 
 
-class ModuleError(OpsError):
-    """One of our own command lines failed."""
+class ActionFailed(OpsError):
+    """One of our actions failed."""
 
     def __init__(self, said: str) -> None:
         """The message is the end of what it said as one line; `lines` has that end as it was said."""

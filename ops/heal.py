@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from components.command_line import Deadline
-from components.kube import ApiCluster, KubeError, wait
-from components.workloads.entry import GROUP_ANNOTATION, path
+from actions.kube import ApiCluster, KubeError, wait
+from actions.protocol import Deadline
+from actions.workloads.entry import GROUP_ANNOTATION, path
 from ops import members, objects, readings, state
 from ops.errors import OpsError
 from ops.finding import Finding

@@ -12,8 +12,8 @@ from datetime import datetime
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from components.kube import ApiCluster, ApiObject, KubeError
-from components.workloads import entry as workload_entry
+from actions.kube import ApiCluster, ApiObject, KubeError
+from actions.workloads import entry as workload_entry
 from ops.errors import one_line
 
 ISTIOD_PODS = ("/api/v1/namespaces/istio-system/pods", "app=istiod")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from actions.registry import ENSURE, LIST, SNAPSHOT, UPDATE
 from ops import state, workspace
 from ops.errors import OpsError
 from ops.workspace import PROJECT, Stack
@@ -17,12 +18,12 @@ def made(deployment: state.Deployment) -> dict[str, dict[str, Any]]:
 
     Existing hosts are not among them: nobody here lists, starts or makes those.
     """
-    documents = state.documents(deployment, "components.machines", "ensure")
+    documents = state.requests(deployment, ENSURE)
     return {urn: document for urn, document in documents if document["driver"] != "existing"}
 
 
 def listed(stack: Stack, machines: Iterable[Mapping[str, Any]]) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """What the driver says of each machine by its name: `components.machines.driver.MachineState`; nothing of one that it does not have.
+    """What the driver says of each machine by its name: `actions.machines.driver.MachineState`; nothing of one that it does not have.
 
     Besides the names of further ones that it has for the same owner.
 
@@ -34,7 +35,7 @@ def listed(stack: Stack, machines: Iterable[Mapping[str, Any]]) -> tuple[dict[st
         return {}, []
     asked = {key: wanted[0][key] for key in ("driver", "owner")}
     names = {machine["name"] for machine in wanted}
-    found = {one["name"]: one for one in stack.module("components.machines", "list", asked)}
+    found = {one["name"]: one for one in stack.act(LIST, asked)}
     return {name: one for name, one in found.items() if name in names}, [name for name in found if name not in names]
 
 
@@ -54,7 +55,7 @@ def orphans(stack: Stack, deployment: state.Deployment) -> list[dict[str, Any]]:
         {**machine, "driver": driver, "owner": owner}
         for driver, owner in drivers.items()
         if driver != EXISTING
-        for machine in stack.module("components.machines", "list", {"driver": driver, "owner": owner})
+        for machine in stack.act(LIST, {"driver": driver, "owner": owner})
         if machine["name"] not in names
     ]
 
@@ -77,7 +78,7 @@ def moved(deployment: state.Deployment, now: Mapping[str, Mapping[str, Any]]) ->
         deployment: the stack's state.
         now: what the driver says of machines, by name.
     """
-    read = state.answers(deployment, "components.machines", "ensure")
+    read = state.results(deployment, ENSURE)
     current = {urn: now.get(before["name"], {}) for urn, before in read.items()}
     return {
         urn: {**read[urn], **{key: found[key] for key in ("address", "port", "host_key") if found.get(key)}}
@@ -93,7 +94,7 @@ def start(stack: Stack, machine: Mapping[str, Any]) -> dict[str, Any]:
         OpsError: it does not start.
     """
     try:
-        return stack.module("components.machines", "update", machine)
+        return stack.act(UPDATE, machine)
     except OpsError as error:
         raise OpsError(f"machine {machine['name']} could not be started: {error}") from None
 
@@ -116,9 +117,9 @@ def see_that_it_runs(stack: Stack, deployment: state.Deployment, name: str) -> N
 
 
 def snapshot(stack: Stack, machine: Mapping[str, Any]) -> dict[str, Any]:
-    """Take a snapshot of a machine: `components.machines.driver.Snapshot`. It may have another address afterwards.
+    """Take a snapshot of a machine: `actions.machines.driver.Snapshot`. It may have another address afterwards.
 
     Raises:
         OpsError: its driver has no snapshots, or it could not be taken.
     """
-    return stack.module("components.machines", "snapshot", machine, tell=lambda line: print(f"  {line}", flush=True))
+    return stack.act(SNAPSHOT, machine, tell=lambda line: print(f"  {line}", flush=True))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from actions.registry import JOIN
 from ops import state
 from ops.workspace import Stack
 
@@ -16,13 +17,13 @@ JOIN_SECONDS = 120
 
 
 def recorded(deployment: state.Deployment) -> dict[str, dict[str, Any]]:
-    """What each VM read when it joined, by the machine's name: `components.workloads.join.JoinRequest`.
+    """What each VM read when it joined, by the machine's name: `actions.workloads.join.JoinRequest`.
 
     VMs that have not joined yet are missing.
     """
     by_address = {
         (document["member"]["namespace"], document["ssh"]["host"]): document
-        for _, document in state.documents(deployment, "components.workloads", "join")
+        for _, document in state.requests(deployment, JOIN)
     }
     vms = state.outputs(deployment).get("vms", {})
     keys = {name: (vm["namespace"], vm["address"]) for name, vm in vms.items()}
@@ -42,9 +43,8 @@ def join(stack: Stack, name: str, document: dict[str, Any], *, patient: bool = F
         OpsError: it is not a healthy member in time.
     """
     patience = {"gateway_seconds": JOIN_SECONDS} if patient else {}
-    return stack.module(
-        "components.workloads",
-        "join",
+    return stack.act(
+        JOIN,
         {**document, "timeout_seconds": JOIN_SECONDS, **patience},
         tell=lambda line: print(f"  {name} {line}", flush=True),
     )

@@ -9,6 +9,8 @@ from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from actions.protocol import Action
+from actions.registry import MEMBER, RENUMBER
 from ops import state
 from ops.errors import OpsError
 from ops.live import MISSING, look
@@ -26,12 +28,12 @@ def bring_back(stack: Stack, deployment: state.Deployment) -> tuple[str, ...]:
         The names of these nodes, where it went well; of others the end of `up` tells.
     """
     outputs = state.outputs(deployment)
-    known = {one["node"]: one for _, one in state.documents(deployment, "components.cluster", "member")}
+    known = {one["node"]: one for _, one in state.requests(deployment, MEMBER)}
     if "kubeconfig" not in outputs or not known:
         return ()
     live = look(outputs)
     missing = {name: known[name] for name, why in live.nodes.items() if why == MISSING and name in known}
-    back = _on_nodes(stack, "member", missing, "registers with the cluster again")
+    back = _on_nodes(stack, MEMBER, missing, "registers with the cluster again")
     # A node may come back with another range of addresses for its pods.
     others = look(outputs).renumbered if missing else live.renumbered
     pods = {
@@ -39,19 +41,19 @@ def bring_back(stack: Stack, deployment: state.Deployment) -> tuple[str, ...]:
         for name, one in others.items()
         if known.get(name, {}).get("machine")
     }
-    renumbered = _on_nodes(stack, "renumber", pods, "has pods at addresses of a range that it had before")
+    renumbered = _on_nodes(stack, RENUMBER, pods, "has pods at addresses of a range that it had before")
     return tuple(sorted({*back, *renumbered}))
 
 
-def _on_nodes(stack: Stack, verb: str, documents: Mapping[str, Mapping[str, Any]], said: str) -> Collection[str]:
+def _on_nodes(
+    stack: Stack, action: Action[Any, Any], documents: Mapping[str, Mapping[str, Any]], said: str
+) -> Collection[str]:
     """Do something with nodes side by side; with which it went well."""
 
     def act(name: str) -> bool:
         print(f"repair: {name} {said}", flush=True)
         try:
-            stack.module(
-                "components.cluster", verb, documents[name], lambda line: print(f"  {name} {line}", flush=True)
-            )
+            stack.act(action, documents[name], lambda line: print(f"  {name} {line}", flush=True))
         except OpsError as error:
             print(f"repair: {name} cannot be brought back: {error}", flush=True)
             return False

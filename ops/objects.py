@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from components.kube import ApiObject, Cluster
+from actions.kube import ApiObject, Cluster
 from ops import state
 from ops.places import Found, Place
 

@@ -19,19 +19,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from components.cluster.claim import NOTE
-from components.kube import ApiCluster, ApiObject, KubeError
+from actions.cluster.claim import NOTE
+from actions.kube import ApiCluster, ApiObject, KubeError
+from actions.registry import CLAIM, DELETE, ENSURE, RELEASE
 from ops import machines, releases, state
 from ops.editing import Change, adopt, finish, forget, keep_pending
 from ops.errors import OpsError
-from ops.objects import MANAGER, RELEASE, RUNS, place, recorded
+from ops.objects import MANAGER, RUNS, place, recorded
+from ops.objects import RELEASE as HELM_RELEASE
 from ops.places import Found, Place
 from ops.restore import leave_nothing_to_others
 from ops.workspace import Stack
 
 CUT_OFF = "the run that was at work on it was cut off"
-_CLAIM = ("components.cluster", "claim")
-_ENSURE = ("components.machines", "ensure")
+_UNDONE_BY = {CLAIM.name: RELEASE, ENSURE.name: DELETE}
+"""What takes something that another one has made, and what gives it back."""
 _TYPES = ("command:", "kubernetes:")
 _MADE_BY_PULUMI = "pulumi-kubernetes"
 Operation = Mapping[str, Any]
@@ -53,8 +55,8 @@ class _Known:
     def has_what_takes(self, document: Mapping[str, Any]) -> bool:
         """Whether a resource of the state has taken the host, or the cluster, that such a document is about."""
         if document.get("driver") is None:
-            return any(state.documents(self.deployment, *_CLAIM))
-        taken = [one for _, one in state.documents(self.deployment, *_ENSURE) if one["driver"] == machines.EXISTING]
+            return any(state.requests(self.deployment, CLAIM))
+        taken = [one for _, one in state.requests(self.deployment, ENSURE) if one["driver"] == machines.EXISTING]
         return any(_host(one) == _host(document) for one in taken)
 
 
@@ -85,7 +87,7 @@ def settle(
     begun = list(_being_taken([one for one in pending if one["resource"]["urn"] not in known.urns]))
     not_yet = _give_back_softly(stack, [one for one in begun if not known.has_what_takes(one[2])])
     creating = [one["resource"] for one in pending if one["type"] == "creating"]
-    objects = [one for one in creating if one["type"].startswith("kubernetes:") and one["type"] != RELEASE]
+    objects = [one for one in creating if one["type"].startswith("kubernetes:") and one["type"] != HELM_RELEASE]
     others = [one["resource"] for one in pending if one["type"] in ("updating", "deleting")]
     unfinished = {one["urn"] for one in others if one["type"].startswith(_TYPES)}
     changes = [finish(unfinished, CUT_OFF)] if unfinished else []
@@ -108,32 +110,29 @@ def give_back(stack: Stack, pending: Sequence[Operation]) -> None:
     """
     for urn, undo, document in _being_taken(pending):
         print(f"repair: giving back {state.name(urn)}, which was being taken")
-        stack.module(*undo, document)
+        stack.act(undo, document)
 
 
-def _give_back_softly(stack: Stack, begun: Sequence[tuple[str, tuple[str, str], dict[str, Any]]]) -> list[str]:
+def _give_back_softly(stack: Stack, begun: Sequence[tuple[str, state.AnyAction, dict[str, Any]]]) -> list[str]:
     """The same before `up`, which takes them again if they are wanted; the URNs of those that could not be given back now."""
     failed: list[str] = []
     for urn, undo, document in begun:
         print(f"repair: giving back {state.name(urn)}, which was being taken")
         try:
-            stack.module(*undo, document)
+            stack.act(undo, document)
         except OpsError as error:
             print(f"repair: going on, though it could not be: {error}")
             failed.append(urn)
     return failed
 
 
-def _being_taken(pending: Sequence[Operation]) -> Iterator[tuple[str, tuple[str, str], dict[str, Any]]]:
+def _being_taken(pending: Sequence[Operation]) -> Iterator[tuple[str, state.AnyAction, dict[str, Any]]]:
     """Each existing host and cluster that was being taken: its URN, what undoes that, and the document it reads."""
-    undo = {_CLAIM: (_CLAIM[0], "release"), _ENSURE: (_ENSURE[0], "delete")}
     for resource in (one["resource"] for one in pending if one["type"] == "creating"):
-        inputs = state.reveal(resource.get("inputs") or {})
-        for (module, verb), words in undo.items():
-            if inputs.get("create") == f"python3 -m {module} {verb}":
-                document = json.loads(inputs["stdin"])
-                if document.get("driver") in (None, machines.EXISTING):
-                    yield resource["urn"], words, document
+        if undo := _UNDONE_BY.get(state.action_of(resource) or ""):
+            document = json.loads(state.reveal(resource["inputs"])["stdin"])
+            if document.get("driver") in (None, machines.EXISTING):
+                yield resource["urn"], undo, document
 
 
 def _host(machine: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -143,18 +142,17 @@ def _host(machine: Mapping[str, Any]) -> tuple[Any, Any]:
 
 def _was_given_back(resource: Mapping[str, Any]) -> bool:
     """Whether an existing cluster was being given back, and has no note of the stack any more."""
-    inputs = state.reveal(resource.get("inputs") or {})
-    if inputs.get("create") != f"python3 -m {_CLAIM[0]} {_CLAIM[1]}":
+    if state.action_of(resource) != CLAIM.name:
         return False
     try:
-        return ApiCluster(json.loads(inputs["stdin"])["kubeconfig"]).get(NOTE) is None
+        return ApiCluster(json.loads(state.reveal(resource["inputs"])["stdin"])["kubeconfig"]).get(NOTE) is None
     except KubeError:
         return False
 
 
 def _clear_releases(stack: Stack, creating: Sequence[Mapping[str, Any]], kubeconfig: str) -> None:
     """Uninstall releases that were being installed."""
-    begun = [one for one in creating if one["type"] == RELEASE]
+    begun = [one for one in creating if one["type"] == HELM_RELEASE]
     if not begun:
         return
     with releases.helm(stack, kubeconfig) as run:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from components.kube import ApiObject, Cluster
+from actions.kube import ApiObject, Cluster
 
 _DEFINITION = ("apiextensions.k8s.io/v1", "CustomResourceDefinition")
 

@@ -15,13 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from components.command_line import Deadline, Failure
-from components.kube import ApiCluster, Cluster, wait
-from components.mesh.addresses import prefer, reached_at
-from components.mesh.published import mesh_config, root_certificate
+from actions.kube import ApiCluster, Cluster, wait
+from actions.mesh.addresses import prefer, reached_at
+from actions.mesh.published import mesh_config, root_certificate
+from actions.protocol import Deadline, Failure
+from actions.registry import GATEWAY_ADDRESSES, MESH_CONFIG, ROOT_CERTIFICATE
 from ops import state
 
-MODULE = "components.mesh"
 STEADY_LOOKS = 3
 """How often in a row the world has to say the same other thing: ServiceLB's list shrinks for seconds while its pods restart. A list that
 was not final after all costs no more than another reading, which waits until it is."""
@@ -111,8 +111,8 @@ class Mesh(Reading):
     revision: str
     config: Mapping[str, Any]
 
-    def now(self, cluster: Cluster) -> dict[str, Any] | None:
-        """As `components.mesh.published` has it."""
+    def now(self, cluster: Cluster) -> Mapping[str, Any] | None:
+        """As `actions.mesh.published` has it."""
         return mesh_config(cluster, self.namespace, self.revision)
 
     def differs(self, now: Any) -> bool:
@@ -130,7 +130,7 @@ def gateways(deployment: state.Deployment) -> list[Gateway]:
     """The gateways whose addresses were read."""
     return [
         Gateway(urn, told["namespace"], told["service"], told["ports"], read["addresses"])
-        for urn, told, read in _taken(deployment, "gateway-addresses")
+        for urn, told, read in _taken(deployment, GATEWAY_ADDRESSES)
     ]
 
 
@@ -138,18 +138,18 @@ def taken(deployment: state.Deployment) -> list[Reading]:
     """Every reading."""
     roots = [
         Root(urn, told["namespace"], read["root_certificate"])
-        for urn, told, read in _taken(deployment, "root-certificate")
+        for urn, told, read in _taken(deployment, ROOT_CERTIFICATE)
     ]
     configs = [
-        Mesh(urn, told["namespace"], told["revision"], read) for urn, told, read in _taken(deployment, "mesh-config")
+        Mesh(urn, told["namespace"], told["revision"], read) for urn, told, read in _taken(deployment, MESH_CONFIG)
     ]
     return [*gateways(deployment), *roots, *configs]
 
 
-def _taken(deployment: state.Deployment, verb: str) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+def _taken(deployment: state.Deployment, action: state.AnyAction) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
     """For each command that has ended its URN, what it was told and what it answered."""
-    read = state.answers(deployment, MODULE, verb)
-    return [(urn, told, read[urn]) for urn, told in state.documents(deployment, MODULE, verb) if urn in read]
+    read = state.results(deployment, action)
+    return [(urn, told, read[urn]) for urn, told in state.requests(deployment, action) if urn in read]
 
 
 def has_moved(before: Sequence[str], now: Sequence[str]) -> bool:
@@ -209,7 +209,7 @@ def renewed(deployment: state.Deployment, document: Mapping[str, Any]) -> dict[s
 
     Args:
         deployment: the stack's state.
-        document: `components.workloads.join.JoinRequest`. What cannot be read now stays as it is.
+        document: `actions.workloads.join.JoinRequest`. What cannot be read now stays as it is.
     """
     member: dict[str, Any] = {**document["member"]}
     told = {**document, "member": member}

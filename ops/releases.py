@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from components.kube import Cluster
+from actions.kube import Cluster
 from ops import state
 from ops.files import lent_file
 from ops.objects import Differences

@@ -26,9 +26,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from components.cluster.claim import NOTE
-from components.command_line import Deadline
-from components.kube import ApiCluster, KubeError, Unreachable, wait
+from actions.cluster.claim import NOTE
+from actions.kube import ApiCluster, KubeError, Unreachable, wait
+from actions.protocol import Deadline
+from actions.registry import CLAIM, DELETE, LIST
 from ops import lock as lock_of
 from ops import machines, naming, nodes, pending, protection, readings, releases, revision, servers, state, workspace
 from ops.editing import Change, edit, forget, keep_pending
@@ -174,7 +175,7 @@ def _check_existing_cluster(stack: Stack, deployment: state.Deployment) -> None:
     Raises:
         OpsError: it does not answer, or refuses what the last `up` read from the kubeconfig.
     """
-    for _, document in state.documents(deployment, "components.cluster", "claim"):
+    for _, document in state.requests(deployment, CLAIM):
         try:
             found = ApiCluster(document["kubeconfig"]).get(NOTE)
         except Unreachable as error:
@@ -276,7 +277,7 @@ def clear_up(stack: Stack, deployment: state.Deployment, repaired: Repaired) -> 
             f"repair: removing machine {machine['name']}, which an earlier run began and which is not wanted any more"
         )
         asked = {key: machine[key] for key in ("driver", "owner", "name")}
-        stack.module("components.machines", "delete", asked)
+        stack.act(DELETE, asked)
 
 
 def sweep(stack: Stack) -> None:
@@ -288,6 +289,6 @@ def sweep(stack: Stack) -> None:
     if not _begun(stack).exists():
         return
     owner = json.loads(_begun(stack).read_text())
-    for machine in stack.module("components.machines", "list", owner):
+    for machine in stack.act(LIST, owner):
         print(f"removing machine {machine['name']}, which an earlier run began")
-        stack.module("components.machines", "delete", {**owner, "name": machine["name"]})
+        stack.act(DELETE, {**owner, "name": machine["name"]})

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
 
-from components.command_line import Deadline
-from components.kube import ApiCluster, ApiObject, KubeError, wait
+from actions.kube import ApiCluster, ApiObject, KubeError, wait
+from actions.protocol import Deadline
 from ops import state
 from ops.objects import Differences, added, manager, strangers
 from ops.places import Found, Place

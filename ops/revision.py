@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from components.kube import ApiCluster, KubeError
-from components.mesh.injection import uninjected
+from actions.kube import ApiCluster, KubeError
+from actions.mesh.injection import uninjected
+from actions.registry import REINJECT
 from ops import state
 from ops.errors import OpsError
 from ops.workspace import PROJECT, Stack
@@ -56,7 +57,7 @@ def left_behind(deployment: state.Deployment) -> list[str]:
     of these pods would go before they do. Quick when there are none; when the cluster does not answer, `up` will tell.
     """
     behind: list[str] = []
-    for urn, document in state.documents(deployment, "components.mesh", "reinject"):
+    for urn, document in state.requests(deployment, REINJECT):
         try:
             lacking = uninjected(ApiCluster(document["kubeconfig"]), document["namespaces"], document["revision"])
         except KubeError:

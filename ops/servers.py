@@ -6,8 +6,9 @@ from collections.abc import Collection
 
 import yaml
 
-from components.command_line import Deadline
-from components.kube import ApiCluster, KubeError, wait
+from actions.kube import ApiCluster, KubeError, wait
+from actions.protocol import Deadline
+from actions.registry import LEAVE_CLUSTER, MEMBER
 from ops import state
 from ops.errors import OpsError
 from ops.workspace import Stack
@@ -56,7 +57,7 @@ def remove_nodes(stack: Stack, deployment: state.Deployment, names: Collection[s
     Raises:
         OpsError: one could not be taken out.
     """
-    nodes = {document["node"]: document for _, document in state.documents(deployment, "components.cluster", "member")}
+    nodes = {document["node"]: document for _, document in state.requests(deployment, MEMBER)}
     strange = [name for name in names if name not in nodes]
     if not nodes or not strange:
         return
@@ -64,12 +65,12 @@ def remove_nodes(stack: Stack, deployment: state.Deployment, names: Collection[s
     for name in strange:
         if cluster.get(f"/api/v1/nodes/{name}"):
             print(f"repair: taking node {name} out of the cluster, whose machine is not wanted any more")
-            stack.module("components.cluster", "leave", {"node": name, "servers": servers})
+            stack.act(LEAVE_CLUSTER, {"node": name, "servers": servers})
 
 
 def _hosts(deployment: state.Deployment) -> dict[str, str]:
     """The servers' names and addresses."""
-    known = state.documents(deployment, "components.cluster", "member")
+    known = state.requests(deployment, MEMBER)
     return {server["name"]: server["ssh"]["host"] for _, document in known for server in document["servers"]}
 
 

@@ -7,11 +7,17 @@ and `pkg/resource/stack/deployment.go` in Pulumi's sources.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from actions.protocol import MARKER, Action
+
 SECRET = "4dabf18193072939515e22adb298388d"  # noqa: S105 - the signature's key, the same in every state
+_FORMER = re.compile(r"python3 -m components\.(?P<room>\w+) (?P<verb>[\w-]+)")
+"""How resources were made before they had a marker."""
+AnyAction = Action[Any, Any]
 Deployment = Mapping[str, Any]
 
 
@@ -53,15 +59,15 @@ def namespaces(deployment: Deployment) -> dict[str, str]:
     return {one["name"]: (one.get("labels") or {}).get("istio.io/rev", "") for one in metadata}
 
 
-def documents(deployment: Deployment, module: str, verb: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What `components.local_command.run_module` ran: the URN of each command of that module and verb, and the document it read."""
-    for resource in _commands(deployment, module, verb):
+def requests(deployment: Deployment, action: AnyAction) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What `components.action.run` had done: the URN of each resource of that action, and the request it read."""
+    for resource in _done(deployment, action):
         yield resource["urn"], json.loads(reveal(resource["inputs"]["stdin"]))
 
 
-def answers(deployment: Deployment, module: str, verb: str) -> dict[str, Any]:
-    """The documents that those commands printed, by URN."""
-    ran = (resource for resource in _commands(deployment, module, verb) if "stdout" in resource.get("outputs", {}))
+def results(deployment: Deployment, action: AnyAction) -> dict[str, Any]:
+    """The results that those resources have, by URN."""
+    ran = (resource for resource in _done(deployment, action) if "stdout" in resource.get("outputs", {}))
     return {resource["urn"]: json.loads(reveal(resource["outputs"]["stdout"])) for resource in ran}
 
 
@@ -71,8 +77,16 @@ def changed_at(deployment: Deployment, urn: str) -> datetime | None:
     return datetime.fromisoformat(when) if when else None
 
 
-def _commands(deployment: Deployment, module: str, verb: str) -> Iterator[Mapping[str, Any]]:
-    for resource in resources(deployment):
-        inputs = resource.get("inputs") or {}
-        if resource["type"] == "command:local:Command" and inputs.get("create") == f"python3 -m {module} {verb}":
-            yield resource
+def action_of(resource: Mapping[str, Any]) -> str | None:
+    """The name of the action that a resource of a state, or of a preview, has done; None of another resource."""
+    if resource["type"] != "command:local:Command":
+        return None
+    inputs = resource.get("inputs") or {}
+    if marked := (inputs.get("environment") or {}).get(MARKER):
+        return marked
+    former = _FORMER.fullmatch(str(inputs.get("create")))
+    return former and f"{former['room']}.{former['verb']}"
+
+
+def _done(deployment: Deployment, action: AnyAction) -> Iterator[Mapping[str, Any]]:
+    return (resource for resource in resources(deployment) if action_of(resource) == action.name)

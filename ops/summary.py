@@ -69,7 +69,7 @@ def _mark(why: str | NotKnown | None, well: str, amiss: str = "") -> str:
 
 
 def evidence(seen: Mapping[str, Any]) -> str:
-    """What one call of the proof showed, in two lines; `components.samples.proof.Evidence` has the fields."""
+    """What one call of the proof showed, in two lines; `actions.samples.proof.Evidence` has the fields."""
     how = f"{_PROOFS[seen['proof']]} {seen['client_identity'] or ''}".rstrip()
     where = f" on {seen['instance']}" if seen.get("instance") else ""
     return f"{seen['source']} → {seen['url']}{where}:\n    {seen['status']}, {how}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from components.cluster.versions import why_not
+from actions.cluster.versions import why_not
 from ops import state
 from ops.errors import OpsError
 from ops.workspace import PROJECT, Stack

@@ -21,14 +21,14 @@ from typing import Any
 
 import yaml
 
-from components.machines.driver import DriverError
-from components.machines.multipass import check_host as check_multipass
-from components.machines.nspawn import check_host
+from actions.machines.multipass import check_host as check_multipass
+from actions.machines.nspawn import check_host
+from actions.protocol import Action, Failure
 from lab.tools import plugins
 from lab.tools.cache import bin_directory
 from lab.tools.recipes import PLUGINS
 from ops import backend, event_log, lock, passphrase, stack_file
-from ops.errors import ModuleError, OpsError, missing_pulumi, reason
+from ops.errors import ActionFailed, OpsError, missing_pulumi, reason
 from ops.event_log import EventLog
 from ops.files import keep_private, lent_file, secret_file, secret_folder, tidy
 from ops.stack_file import SALT, StackFile, StackFileError
@@ -132,7 +132,7 @@ def get_tools(stack: str, *, machines: bool) -> None:
     if check := {"nspawn": check_host, "multipass": check_multipass}.get(driver):
         try:
             check()
-        except DriverError as error:
+        except Failure as error:
             raise OpsError(str(error)) from error
     command = [sys.executable, "-m", "lab.tools", "install", "--quiet", *([] if lab else ["pulumi"])]
     # On stderr, tables too: what a target prints on stdout may be for a program.
@@ -336,23 +336,22 @@ class Stack:
         """The stack's state with its secrets in the clear; `ops.state` reads it."""
         return json.loads(self.pulumi("stack", "export", "--stack", self.name, "--show-secrets"))["deployment"]
 
-    def module(self, module: str, verb: str, document: Any, tell: Callable[[str], None] | None = None) -> Any:
-        """Run one of this project's own command lines as the program does; its answer.
+    def act(self, action: Action[Any, Any], request: Any, tell: Callable[[str], None] | None = None) -> Any:
+        """Run an action as the program does, in a process of its own; its result as JSON.
 
         Args:
-            module: a package with a command line.
-            verb: what it is to do.
-            document: what it reads on stdin.
+            action: what is to be done.
+            request: what it reads.
             tell: gets each line of its progress.
 
         Raises:
-            ModuleError: it failed; the message is what it said last.
+            ActionFailed: it failed; the message is what it said last.
         """
         said: list[str] = []
         with (
             tempfile.TemporaryFile("w+") as answer,
             subprocess.Popen(
-                [sys.executable, "-m", module, verb],
+                [sys.executable, "-m", "actions", action.name],
                 cwd=ROOT,
                 env=self.env,
                 text=True,
@@ -364,13 +363,13 @@ class Stack:
             assert child.stdin and child.stderr
             # All of stdin is read before anything is said. A child that ends before it tells why below.
             with contextlib.suppress(BrokenPipeError), child.stdin:
-                child.stdin.write(json.dumps(document))
+                child.stdin.write(json.dumps(request))
             for line in child.stderr:
                 said.append(line)
                 if tell:
                     tell(line.rstrip())
             if child.wait():
-                raise ModuleError("".join(said))
+                raise ActionFailed("".join(said))
             answer.seek(0)
             return json.load(answer)
 

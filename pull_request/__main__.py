@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from components.command_line import Failure
+from actions.protocol import Failure
 from ops import workspace
 from ops.errors import OpsError
 from pull_request import comment, preview, run

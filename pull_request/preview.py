@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from components.command_line import Document, Failure, parse
+from actions.protocol import Document, Failure, parse
 from policy.rules.model import Found
 
 VERSION = metadata.version("pulumi")

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.markup import escape
 
-from components.command_line import Failure
-from components.ssh import SshError
+from actions.protocol import Failure
+from actions.ssh import SshError
 from ops import state
 from ops.errors import Interrupted, OpsError
 from ops.status.look import look

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from components.command_line import Failure
-from components.kube import Cluster
-from components.ssh import side_by_side
-from components.workloads.vm import Vm
+from actions.kube import Cluster
+from actions.protocol import Failure
+from actions.ssh import side_by_side
+from actions.workloads.vm import Vm
 
 CALL_SECONDS = 5
 SESSION_SECONDS = 15

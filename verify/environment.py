@@ -10,12 +10,12 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
+from actions.kube import ApiCluster, ApiObject, Cluster
+from actions.protocol import Failure, Ssh
+from actions.workloads import entry
+from actions.workloads.vm import Vm
 from components import settings as stack_settings
-from components.command_line import Failure, Ssh
-from components.kube import ApiCluster, ApiObject, Cluster
 from components.settings import Settings, SettingsError, VmSettings, WorkloadSettings
-from components.workloads import entry
-from components.workloads.vm import Vm
 from ops.status.model import Status
 from verify.calls import PodCaller, VmCaller
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from components.command_line import Deadline, Failure
-from components.kube import wait
+from actions.kube import wait
+from actions.protocol import Deadline, Failure
 
 
 def until(what: str, there: Callable[[], bool], seconds: float, pause: float = 0.3) -> float:

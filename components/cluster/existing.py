@@ -8,15 +8,16 @@ from typing import TypedDict
 import pulumi
 import pulumi_kubernetes as kubernetes
 
+from actions.registry import CLAIM, RELEASE, RENEW
+from components.action import run
 from components.cluster.access import ClusterAccess
-from components.local_command import answer, run_module
 
 
 class ExistingClusterArgs(TypedDict):
     """Which cluster, and what the stack will make there."""
 
     kubeconfig: str | None
-    """The kubeconfig of one context, nothing outside of it needed, as `components.cluster.kubeconfig` reads it. Secret. None, in a preview
+    """The kubeconfig of one context, nothing outside of it needed, as `actions.cluster.kubeconfig` reads it. Secret. None, in a preview
     only, where there is none at hand: then the one of before counts."""
     context: str
     """What people call the cluster."""
@@ -42,10 +43,9 @@ class ExistingCluster(pulumi.ComponentResource):
     def __init__(self, name: str, args: ExistingClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Look at it before anything else is done there."""
         super().__init__("istio-vms:cluster:ExistingCluster", name, None, opts)
-        claim = run_module(
+        claimed = run(
             f"{name}-claim",
-            "components.cluster",
-            "claim",
+            CLAIM,
             {
                 "kubeconfig": pulumi.Output.secret(args["kubeconfig"] or ""),
                 "context": args["context"],
@@ -57,10 +57,10 @@ class ExistingCluster(pulumi.ComponentResource):
                 additional_secret_outputs=["stdout"],
                 ignore_changes=[] if args["kubeconfig"] else ["stdin"],
             ),
-            update_verb="renew",
-            delete_verb="release",
+            update=RENEW,
+            delete=RELEASE,
         )
-        document = answer(claim)
+        claim, document = claimed.resource, claimed.result
         self.kubeconfig = pulumi.Output.secret(document["kubeconfig"])
         self.version = pulumi.Output.unsecret(document["version"])
         provider = kubernetes.Provider(

@@ -10,10 +10,11 @@ import pulumi
 import pulumi_command as command
 import pulumi_kubernetes as kubernetes
 
-from components.artifacts import MachineArtifact
+from actions.artifacts import MachineArtifact
+from actions.cluster.k3s_files import NodeSpec, node_script
+from actions.registry import LEAVE_CLUSTER, MEMBER
+from components.action import run
 from components.cluster.access import ClusterAccess
-from components.cluster.k3s_files import NodeSpec, node_script
-from components.local_command import run_module
 from components.machines.machine import Machine
 
 
@@ -190,10 +191,9 @@ class K3sCluster(pulumi.ComponentResource):
 
         A machine made anew under the same name joins only after its old node, and with it the node's password and etcd member, is gone.
         """
-        return run_module(
+        return run(
             f"{machine.machine_name}-node",
-            "components.cluster",
-            "member",
+            MEMBER,
             {
                 "node": machine.machine_name,
                 "address": "" if "node-ip" in self._args.get("config", {}) else machine.address,
@@ -209,9 +209,9 @@ class K3sCluster(pulumi.ComponentResource):
                 # What it was before it could go through any server; as another resource it would take the node out of the cluster.
                 aliases=[pulumi.Alias(type_="command:remote:Command")],
             ),
-            delete_verb="leave",
+            delete=LEAVE_CLUSTER,
             replace_on=[machine.resource.id],
-        )
+        ).resource
 
 
 def _api(host: str) -> str:

@@ -8,7 +8,8 @@ from typing import Any, NotRequired, TypedDict
 import pulumi
 import pulumi_command as command
 
-from components.local_command import answer, run_module
+from actions.registry import DELETE, ENSURE, MAKE_SECRETS, UPDATE
+from components.action import run
 
 
 class SshKeyArgs(TypedDict):
@@ -31,18 +32,19 @@ class SshKey(pulumi.ComponentResource):
     def __init__(self, name: str, args: SshKeyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the key pair, or read the one of `private_key_file`."""
         super().__init__("istio-vms:machines:SshKey", name, None, opts)
-        made = run_module(
+        made = run(
             f"{name}-pair",
-            "components.machines.keys",
-            "make",
+            MAKE_SECRETS,
             {"private_key_file": args.get("private_key_file")},
             # Run again it would make another pair, and with it other machines: only another file is a reason.
             pulumi.ResourceOptions(
-                parent=self, additional_secret_outputs=["stdout"], ignore_changes=["create", "update", "stdin"]
+                parent=self,
+                additional_secret_outputs=["stdout"],
+                ignore_changes=["create", "update", "stdin", "environment"],
             ),
             replace_on=[args.get("private_key_file")],
         )
-        document = answer(made)
+        document = made.result
         self.private_key = pulumi.Output.secret(document["private_key"])
         self.public_key = pulumi.Output.unsecret(document["public_key"])
         self.token = pulumi.Output.secret(document["token"])
@@ -50,7 +52,7 @@ class SshKey(pulumi.ComponentResource):
 
 
 class MachineArgs(TypedDict):
-    """What a machine should be; `components.machines.driver.MachineSpec` has the units."""
+    """What a machine should be; `actions.machines.driver.MachineSpec` has the units."""
 
     driver: str
     """`nspawn`, `multipass` or `existing`."""
@@ -96,15 +98,14 @@ class Machine(pulumi.ComponentResource):
         super().__init__("istio-vms:machines:Machine", name, None, opts)
         self.machine_name = name
         document = {key: value for key, value in args.items() if key not in ("private_key", "public_key")}
-        self.resource = run_module(
+        ensured = run(
             f"{name}-machine",
-            "components.machines",
-            "ensure",
+            ENSURE,
             {**document, "name": name},
             # The driver refuses a second machine of the same name: the old one has to go first.
             pulumi.ResourceOptions(parent=self, delete_before_replace=True),
-            update_verb="update",
-            delete_verb="delete",
+            update=UPDATE,
+            delete=DELETE,
             replace_on=[
                 args["driver"],
                 args["image"],
@@ -114,12 +115,13 @@ class Machine(pulumi.ComponentResource):
             ],
         )
         # Nothing in the answer is secret, though an existing host's document is, which has the key.
-        state = pulumi.Output.unsecret(answer(self.resource))
-        self._port = state["port"]
-        self._user = state["user"]
+        state = pulumi.Output.unsecret(ensured.result)
+        self.resource = ensured.resource
+        self._port = state.apply(lambda known: known.port)
+        self._user = state.apply(lambda known: known.user)
         self._private_key = pulumi.Output.secret(args["private_key"])
-        self.address = state["address"]
-        self.host_key = state["host_key"]
+        self.address = state.apply(lambda known: known.address)
+        self.host_key = state.apply(lambda known: known.host_key)
         self.connection = pulumi.Output.secret(
             pulumi.Output.all(
                 host=self.address,

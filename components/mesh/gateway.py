@@ -8,8 +8,9 @@ from typing import Any, NotRequired, TypedDict
 import pulumi
 import pulumi_kubernetes as kubernetes
 
+from actions.registry import GATEWAY_ADDRESSES
+from components.action import run
 from components.cluster.access import ClusterAccess
-from components.local_command import answer, run_module
 from components.mesh.charts import Charts, merged
 from components.mesh.control_plane import ControlPlane
 from components.mesh.objects import NETWORKING, host, istio_object
@@ -68,10 +69,9 @@ class Gateway(pulumi.ComponentResource):
             merged(merged({**_DEFAULTS, "revision": control_plane.revision}, values), args.get("values", {})),
             cluster.options(self, control_plane.istiod),
         )
-        found = run_module(
+        found = run(
             f"{name}-addresses",
-            "components.mesh",
-            "gateway-addresses",
+            GATEWAY_ADDRESSES,
             {
                 "kubeconfig": cluster.kubeconfig,
                 "namespace": control_plane.namespace,
@@ -85,7 +85,7 @@ class Gateway(pulumi.ComponentResource):
                 parent=self, depends_on=[self.release, *cluster.ready], deleted_with=cluster.made_by
             ),
         )
-        self.addresses = pulumi.Output.unsecret(answer(found)["addresses"])
+        self.addresses = pulumi.Output.unsecret(found.result["addresses"])
 
 
 class IngressGatewayArgs(GatewayArgs):

@@ -7,40 +7,45 @@ Like a gateway's addresses each is the answer of a command that only reads. Its 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import pulumi
 
+from actions.mesh.published import MeshConfig
+from actions.protocol import Action
+from actions.registry import MESH_CONFIG, ROOT_CERTIFICATE
+from components.action import run
 from components.cluster.access import ClusterAccess
-from components.local_command import answer, run_module
 from components.mesh.control_plane import ControlPlane
+
+R = TypeVar("R")
 
 
 def root_certificate(name: str, cluster: ClusterAccess, control_plane: ControlPlane) -> pulumi.Output[str]:
     """PEM, as soon as istiod has published it. Public."""
     document = {"kubeconfig": cluster.kubeconfig, "namespace": control_plane.namespace}
-    return _read(name, "root-certificate", document, cluster, control_plane)["root_certificate"]
+    return _read(name, ROOT_CERTIFICATE, document, cluster, control_plane)["root_certificate"]
 
 
-def mesh_config(name: str, cluster: ClusterAccess, control_plane: ControlPlane) -> pulumi.Output[dict[str, Any]]:
-    """What `components.mesh.published.mesh_config` says of this control plane's own revision. Public."""
+def mesh_config(name: str, cluster: ClusterAccess, control_plane: ControlPlane) -> pulumi.Output[MeshConfig]:
+    """What `actions.mesh.published.mesh_config` says of this control plane's own revision. Public."""
     document = {
         "kubeconfig": cluster.kubeconfig,
         "namespace": control_plane.namespace,
         "revision": control_plane.revision,
         "installed": control_plane.installed,
     }
-    return _read(name, "mesh-config", document, cluster, control_plane)
+    return _read(name, MESH_CONFIG, document, cluster, control_plane)
 
 
 def _read(
     name: str,
-    verb: str,
+    action: Action[Any, R],
     document: Mapping[str, pulumi.Input[Any]],
     cluster: ClusterAccess,
     control_plane: ControlPlane,
-) -> pulumi.Output[dict[str, Any]]:
+) -> pulumi.Output[R]:
     options = pulumi.ResourceOptions(
         parent=control_plane, depends_on=[control_plane.istiod], deleted_with=cluster.made_by
     )
-    return pulumi.Output.unsecret(answer(run_module(name, "components.mesh", verb, document, options)))
+    return pulumi.Output.unsecret(run(name, action, document, options).result)

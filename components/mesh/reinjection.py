@@ -10,8 +10,9 @@ from collections.abc import Mapping
 
 import pulumi
 
+from actions.registry import REINJECT
+from components.action import run
 from components.cluster.access import ClusterAccess
-from components.local_command import run_module
 from components.mesh.control_plane import ControlPlane
 
 RESTART_SECONDS = 600
@@ -21,10 +22,9 @@ def reinjection(
     name: str, cluster: ClusterAccess, control_plane: ControlPlane, namespaces: Mapping[str, pulumi.Output[str]]
 ) -> pulumi.Resource:
     """Restart what has others; when all are right it is one look. Nothing of a mesh waits for it but the proof of its traffic."""
-    return run_module(
+    return run(
         name,
-        "components.mesh",
-        "reinject",
+        REINJECT,
         {
             "kubeconfig": cluster.kubeconfig,
             "namespaces": [namespaces[key] for key in sorted(namespaces)],
@@ -36,4 +36,4 @@ def reinjection(
             depends_on=[control_plane.istiod, control_plane.default],
             deleted_with=cluster.made_by,
         ),
-    )
+    ).resource

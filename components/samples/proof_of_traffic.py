@@ -7,8 +7,9 @@ from typing import TypedDict
 
 import pulumi
 
+from actions.registry import PROVE
+from components.action import run
 from components.cluster.access import ClusterAccess
-from components.local_command import run_module
 from components.machines.machine import Machine
 from components.samples.helloworld import CLIENT, PORT, SERVICE, Helloworld
 from components.workloads.vm_member import VmMember
@@ -42,10 +43,9 @@ class ProofOfTraffic(pulumi.ComponentResource):
     def __init__(self, name: str, args: ProofOfTrafficArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Call; done when every call was answered through sidecars."""
         super().__init__("istio-vms:samples:ProofOfTraffic", name, None, opts)
-        proven = run_module(
+        proven = run(
             f"{name}-calls",
-            "components.samples",
-            "prove",
+            PROVE,
             {
                 "kubeconfig": args["cluster"].kubeconfig,
                 "caller": {"namespace": args["namespace"], "selector": f"app={CLIENT}", "container": CLIENT},
@@ -68,5 +68,5 @@ class ProofOfTraffic(pulumi.ComponentResource):
             # A member that was joined again has the same name and address, yet what was seen of it is out of date.
             replace_on=[call["member"].connected_at for call in args["calls"]],
         )
-        self.evidence = pulumi.Output.unsecret(proven.stdout)
+        self.evidence = pulumi.Output.unsecret(proven.resource.stdout)
         self.register_outputs({"evidence": self.evidence})

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.cluster import kubeconfig
+from actions.cluster import kubeconfig
 from components.settings.problems import PROJECT, Problem
 from components.settings.stack import Settings
 from components.settings.tables import (

@@ -7,8 +7,9 @@ from typing import Any, TypedDict
 
 import pulumi
 
+from actions.registry import JOIN, LEAVE_MESH
+from components.action import run
 from components.cluster.access import ClusterAccess
-from components.local_command import answer, run_module
 from components.machines.machine import Machine
 from components.mesh.control_plane import NAMESPACE, ControlPlane
 from components.mesh.gateway import EastWestGateway
@@ -28,7 +29,7 @@ class VmMemberArgs(TypedDict):
     root_certificate: pulumi.Input[str]
     """The mesh's root certificate, PEM."""
     mesh_config: pulumi.Input[Mapping[str, Any]]
-    """What `components.mesh.published.mesh_config` says."""
+    """What `actions.mesh.published.mesh_config` says."""
     package_script: str
     """Shell that sees to the sidecar's package, also when its version changes later."""
     cluster_name: str
@@ -58,10 +59,9 @@ class VmMember(pulumi.ComponentResource):
         super().__init__("istio-vms:workloads:VmMember", name, None, opts)
         machine, workload, gateway = args["machine"], args["workload"], args["gateway"]
         cluster: ClusterAccess = args["workload_args"]["cluster"]
-        joined = run_module(
+        joined = run(
             f"{name}-join",
-            "components.workloads",
-            "join",
+            JOIN,
             {
                 "kubeconfig": cluster.kubeconfig,
                 "ssh": machine.connection,
@@ -73,17 +73,17 @@ class VmMember(pulumi.ComponentResource):
                 "timeout_seconds": JOIN_SECONDS,
             },
             pulumi.ResourceOptions(parent=self, depends_on=[*workload.registered, gateway], delete_before_replace=True),
-            delete_verb="leave",
+            delete=LEAVE_MESH,
             replace_on=[machine.resource.id],
         )
-        said = pulumi.Output.unsecret(answer(joined))
+        said = pulumi.Output.unsecret(joined.result)
         self.workload_entry = said["workload_entry"]
         self.connected_at = said["connected_at"]
         self.register_outputs({"workloadEntry": self.workload_entry})
 
     @staticmethod
     def _member(args: VmMemberArgs) -> pulumi.Output[dict[str, object]]:
-        """`components.workloads.files.MemberSpec`: what is settled, and what is not known before the mesh is there."""
+        """`actions.workloads.files.MemberSpec`: what is settled, and what is not known before the mesh is there."""
         group = args["workload_args"]
         settled: dict[str, object] = {
             "workload": group["workload"],

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from components.kube import ApiObject
+from actions.kube import ApiObject
+from actions.mesh.injection import Uninjected
+from actions.workloads.files import ROOT_CERTIFICATE
 from components.mesh.control_plane import NAMESPACE
-from components.mesh.injection import Uninjected
-from components.workloads.files import ROOT_CERTIFICATE
 from ops import live, machines, state
 from ops.finding import Finding
 from ops.objects import Differences

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
 
-from components.command_line import Failure
-from components.kube import ApiCluster, ApiObject, Cluster
+from actions.kube import ApiCluster, ApiObject, Cluster
+from actions.mesh.injection import Uninjected, uninjected
+from actions.mesh.published import mesh_config, root_certificate
+from actions.protocol import Failure
+from actions.registry import JOIN
 from components.mesh.control_plane import NAMESPACE
-from components.mesh.injection import Uninjected, uninjected
-from components.mesh.published import mesh_config, root_certificate
 from ops import live, machines, members, objects, readings, state
 from ops.errors import OpsError, one_line
 from ops.status import findings, proxies, tables, vms
@@ -213,7 +214,7 @@ def _identity(document: Mapping[str, Any]) -> str:
 
 def _host_names(deployment: state.Deployment) -> dict[str, str]:
     """What VMs call themselves, by their WorkloadEntry."""
-    joins = state.answers(deployment, "components.workloads", "join").values()
+    joins = state.results(deployment, JOIN).values()
     return {answer["workload_entry"]: answer["host_name"] for answer in joins if "host_name" in answer}
 
 

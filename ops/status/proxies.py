@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from components.command_line import Failure
-from components.kube import ApiObject, Cluster
+from actions.kube import ApiObject, Cluster
+from actions.protocol import Failure
 from ops.live import ISTIOD_PODS
 from ops.status.model import Proxy
 

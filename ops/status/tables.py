@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from components.kube import ApiObject
-from components.mesh.addresses import reached_at
+from actions.kube import ApiObject
+from actions.mesh.addresses import reached_at
 from ops import live
 from ops.machines import EXISTING
 from ops.readings import Gateway as Recorded

@@ -11,11 +11,11 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from components import ssh
-from components.command_line import Ssh
-from components.workloads import certificate
-from components.workloads.files import ROOT_CERTIFICATE
-from components.workloads.vm import Vm
+from actions import ssh
+from actions.protocol import Ssh
+from actions.workloads import certificate
+from actions.workloads.files import ROOT_CERTIFICATE
+from actions.workloads.vm import Vm
 
 CONNECT_SECONDS = 3
 """How long a VM may take to answer SSH: status tells of one that does not, where `up` waits for it."""

@@ -28,5 +28,5 @@ def pinned_host_keys(resource: Resource, _: Options) -> Iterable[str]:
 
 
 def _is_ssh(document: Mapping[str, Any]) -> bool:
-    """How command lines of this project are told to reach a host: components/command_line.py, and the options of driver `existing`."""
+    """How command lines of this project are told to reach a host: actions/protocol.py, and the options of driver `existing`."""
     return {"host", "port"} <= set(document)

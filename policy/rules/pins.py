@@ -13,7 +13,7 @@ _INJECTED = "auto"
 """The image of a container whose image Istio's injector fills in."""
 _ASSIGNED_URL = re.compile(r"\burl='?(https?://[^\s']+)")
 _ASSIGNED_DIGEST = re.compile(r"\b(?:sha256|checksums)='?[^\s']")
-"""As components/artifacts.py tells the script that fetches: `name=… url=… sha256=… checksums=…` on a line, empty what is not given."""
+"""As actions/artifacts.py tells the script that fetches: `name=… url=… sha256=… checksums=…` on a line, empty what is not given."""
 _DOWNLOAD = re.compile(r"\b(?:curl|wget)\s[^\n]*?(https?://[^\s'\"`)>|;]+)")
 _LOCAL = re.compile(r"https?://(127\.|localhost\b|\[::1\]|[\w.-]+\.svc\b)")
 _SHELL = r"\b(?:ba|da|z)?sh\b"

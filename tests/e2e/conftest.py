@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 import yaml
 
-from components.kube import ApiCluster, Ran
-from components.machines.nspawn import layout, network, process, record
+from actions.kube import ApiCluster, Ran
+from actions.machines.nspawn import layout, network, process, record
 from lab.trial import Started, Trial, trial
 
 CIDRS = {"cluster": "10.97.0.0/24", "vm": "10.97.1.0/24"}

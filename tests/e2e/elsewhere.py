@@ -14,12 +14,13 @@ from typing import Any
 
 import yaml
 
-from components import ssh
-from components.artifacts import MachineArtifact
-from components.cluster.k3s_files import NodeSpec, node_script
-from components.kube import ApiCluster
-from components.machines import cloud_init
-from components.machines.keys import make_pair
+from actions import ssh
+from actions.artifacts import MachineArtifact
+from actions.cluster.k3s_files import NodeSpec, node_script
+from actions.kube import ApiCluster
+from actions.machines import cloud_init
+from actions.machines.keys import make_pair
+from actions.samples.application import sample_application
 
 OWNER = "istio-vms/elsewhere"
 MOUNT = "/opt/istio-vms"
@@ -63,7 +64,7 @@ class Elsewhere:
         self._settings, self._cidr = settings, cidr
         self.private_key, self._public_key = make_pair()
         self.delete()
-        files, start = cloud_init.sample_application("external-app", (8000,), "vm")
+        files, start = sample_application("external-app", (8000,), "vm")
         self.node = self._make("elsewhere-node", 3072, (), ())
         self.host = self._make("elsewhere-host", 2560, files, start)
         self._admin = self._k3s()
@@ -173,7 +174,7 @@ class Elsewhere:
 
     def _driver(self, verb: str, document: Mapping[str, Any]) -> Any:
         request = {"driver": "nspawn", "owner": OWNER, "options": {}, **document}
-        command = [sys.executable, "-m", "components.machines", verb]
+        command = [sys.executable, "-m", "actions", f"machines.{verb}"]
         ran = subprocess.run(command, input=json.dumps(request), stdout=subprocess.PIPE, text=True, check=True)
         return json.loads(ran.stdout)
 

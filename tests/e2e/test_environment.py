@@ -18,8 +18,8 @@ from collections import Counter
 import pytest
 import yaml
 
-from components.machines.cloud_init import APPLICATION_UNIT
-from components.machines.nspawn import layout, process, record
+from actions.machines.nspawn import layout, process, record
+from actions.samples.application import APPLICATION_UNIT
 from lab.trial import Trial
 from tests.e2e.conftest import CIDRS, NODES, VMS, Bystander, Environment, Host, processes
 from verify.checks import CHECKS

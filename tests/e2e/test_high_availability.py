@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.kube import ApiCluster, KubeError
+from actions.kube import ApiCluster, KubeError
 from lab.trial import Trial, trial
 
 pytestmark = pytest.mark.skipif(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from components.kube import ApiCluster
+from actions.kube import ApiCluster
 from lab.images.oci import File, Image, write_archive
 from lab.trial import Trial, trial
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from components.kube import ApiCluster
-from components.machines.nspawn import record
+from actions.kube import ApiCluster
+from actions.machines.nspawn import record
 from lab.trial import ROOT, Trial, alone
 from tests.fakes.multipass_machines import Booted
 from tests.fakes.multipass_world import FakeMultipass

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from components.machines.keys import make_pair
-from components.machines.nspawn import driver, layout, names, network, process
-from components.machines.nspawn.record import Lan
+from actions.machines.keys import make_pair
+from actions.machines.nspawn import driver, layout, names, network, process
+from actions.machines.nspawn.record import Lan
 from lab import rootfs
 
 REPO = Path(__file__).parents[2]
@@ -313,7 +313,7 @@ def test_a_killed_name_server_comes_back_and_asks_the_hosts(ready: Lab, upstream
     assert listed[f"a-{RUN_ID}"] == "without names"
     machine = ready.pid("a")
     caller = subprocess.Popen(
-        [*upstream, sys.executable, "-m", "components.machines", "update"],
+        [*upstream, sys.executable, "-m", "machines.update"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -416,9 +416,7 @@ def test_a_killed_machine_is_made_afresh_for_other_user_data(ready: Lab) -> None
 @pytest.mark.parametrize("delay", [0.1, 0.15, 0.2, 0.25, 0.3, 0.4])
 def test_a_caller_killed_at_any_point_is_repaired(ready: Lab, delay: float) -> None:
     document = json.dumps(ready.spec("h"))
-    caller = subprocess.Popen(
-        [sys.executable, "-m", "components.machines", "ensure"], stdin=subprocess.PIPE, text=True, cwd=REPO
-    )
+    caller = subprocess.Popen([sys.executable, "-m", "machines.ensure"], stdin=subprocess.PIPE, text=True, cwd=REPO)
     assert caller.stdin
     caller.stdin.write(document)
     caller.stdin.close()
@@ -432,7 +430,7 @@ def test_a_caller_killed_at_any_point_is_repaired(ready: Lab, delay: float) -> N
 
 def test_a_machine_outlives_its_callers_session(ready: Lab) -> None:
     caller = subprocess.Popen(
-        [sys.executable, "-m", "components.machines", "ensure"],
+        [sys.executable, "-m", "machines.ensure"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from components.kube import KubeError
-from components.mesh.injection import uninjected
+from actions.kube import KubeError
+from actions.mesh.injection import uninjected
 from lab.trial import Trial, trial
 from tests.e2e.conftest import Environment, kill_pulumi_at
 

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from components.kube import ApiCluster
+from actions.kube import ApiCluster
 from lab.trial import ROOT, Run, Trial, trial
 from verify.draining import DRAIN
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from components.kube import ApiObject
+from actions.kube import ApiObject
 from lab.trial import trial
 from tests.e2e.conftest import Environment
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components.kube import ApiCluster
+from actions.kube import ApiCluster
 from lab.tools import plugins
 from ops import engine, naming, workspace
 from ops.event_log import EventLog

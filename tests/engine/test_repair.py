@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from components.kube import ApiCluster
+from actions.kube import ApiCluster
 from ops import workspace
 from ops.objects import RUNS, compare
 from ops.repair import repair

@@ -134,7 +134,7 @@ class Booted:
         self._boot(name, instance, dict(user_data or {}))
 
     def start(self, name: str, instance: dict[str, Any], address: str) -> None:
-        from components.machines.nspawn import disk, layout, record
+        from actions.machines.nspawn import disk, layout, record
 
         known = record.load(name)
         if address and known:
@@ -147,13 +147,13 @@ class Booted:
             self.mount(name, source, target)
 
     def stop(self, name: str) -> None:
-        from components.machines.nspawn import layout, process
+        from actions.machines.nspawn import layout, process
 
         if running := process.find(layout.Paths(name)):
             process.stop(layout.Paths(name), running)
 
     def remove(self, name: str) -> None:
-        from components.machines.nspawn.driver import NspawnDriver
+        from actions.machines.nspawn.driver import NspawnDriver
 
         NspawnDriver().delete(name, self.owner, {}, lambda _: None)
 
@@ -174,8 +174,8 @@ class Booted:
     def _boot(self, name: str, instance: dict[str, Any], user_data: dict[str, Any]) -> None:
         import yaml
 
-        from components.machines.driver import MachineSpec, Mount, Network
-        from components.machines.nspawn.driver import NspawnDriver
+        from actions.machines.driver import MachineSpec, Mount, Network
+        from actions.machines.nspawn.driver import NspawnDriver
 
         spec = MachineSpec(
             driver="nspawn", name=name, owner=self.owner, cpus=instance["cpus"], memory_mib=instance["memory"] // 2**20,
@@ -206,7 +206,7 @@ class Booted:
 
 def _init(name: str) -> int:
     """The id of a machine's first process: the child of nspawn, which is a child of what keeps it running."""
-    from components.machines.nspawn import layout, process
+    from actions.machines.nspawn import layout, process
 
     keeper = process.find(layout.Paths(name))
     assert keeper, f"{name} does not run"

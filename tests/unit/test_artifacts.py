@@ -1,4 +1,4 @@
-"""The shell of `components.artifacts` is run, by bash and by sh, with good files, damaged ones and none."""
+"""The shell of `actions.artifacts` is run, by bash and by sh, with good files, damaged ones and none."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from components import artifacts
-from components.artifacts import MachineArtifact, fetch_script, install_deb_script
+from actions import artifacts
+from actions.artifacts import MachineArtifact, fetch_script, install_deb_script
 
 GOOD = b"\x7fELF good\n"
 DIGEST = hashlib.sha256(GOOD).hexdigest()

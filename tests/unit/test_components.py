@@ -10,6 +10,8 @@ from typing import Any
 import pulumi
 import pytest
 
+from actions.protocol import MARKER, parse
+from actions.registry import ACTIONS
 from tests.unit.test_settings import DEV, LAB, ROOT, put
 
 KUBECONFIG = "server: https://127.0.0.1:6443\n"
@@ -36,9 +38,9 @@ class Recorder(pulumi.runtime.Mocks):
     @staticmethod
     def _stdout(args: pulumi.runtime.MockResourceArgs) -> str:
         create = args.inputs["create"]
-        if "machines.keys" in create:
+        if "make-secrets" in create:
             return json.dumps({"private_key": "PRIVATE", "public_key": "ssh-ed25519 AAAA", "token": "TOKEN"})
-        if "components.machines ensure" in create:
+        if "machines.ensure" in create:
             name = json.loads(unwrapped(args.inputs["stdin"]))["name"]
             state = {"name": name, "address": "10.89.0.11", "port": 22, "user": "ubuntu", "state": "running"}
             return json.dumps({**state, "host_key": "ssh-ed25519 HOST"})
@@ -51,13 +53,13 @@ class Recorder(pulumi.runtime.Mocks):
         if "mesh-config" in create:
             proxy_config = {"proxyMetadata": {"SAID": "by the mesh"}}
             return json.dumps({"trust_domain": "mesh.local", "mesh_id": "mesh9", "proxy_config": proxy_config})
-        if "components.workloads join" in create:
+        if "workloads.join" in create:
             return json.dumps(
                 {"workload_entry": "entry", "namespace": "vmns", "address": "a", "healthy": True, "connected_at": "now"}
             )
-        if "components.cluster claim" in create:
+        if "cluster.claim" in create:
             return json.dumps({"kubeconfig": KUBECONFIG, "version": "v1.32.0", "node_addresses": ["10.0.0.1"]})
-        if "components.samples prove" in create:
+        if "samples.prove" in create:
             return "[]"
         return KUBECONFIG
 
@@ -133,6 +135,21 @@ def test_arm64_is_chosen_on_the_machine_whatever_the_operator_has(monkeypatch: p
         assert "arm64" in text.partition("aarch64 | arm64)")[2].partition(";;")[0]
 
 
+def read_requests(recorder: Recorder) -> list[str]:
+    """Have every action read the request that the program makes for it; the names of these actions."""
+    asked = {n: args.inputs["environment"][MARKER] for n, args in recorder.made.items() if "environment" in args.inputs}
+    for name, action in asked.items():
+        parse(ACTIONS[action].request, unwrapped(recorder.made[name].inputs["stdin"]))
+    return sorted({*asked.values()})
+
+
+def test_every_action_can_read_its_request(lab: Recorder) -> None:
+    assert read_requests(lab) == [
+        "cluster.member", "machines.ensure", "machines.make-secrets", "mesh.gateway-addresses", "mesh.mesh-config", "mesh.reinject",
+        "mesh.root-certificate", "samples.prove", "workloads.join",
+    ]  # fmt: skip
+
+
 def test_secrets_are_never_in_a_command(lab: Recorder) -> None:
     for args in lab.made.values():
         for key in ("create", "update", "delete", "environment"):
@@ -185,7 +202,7 @@ def test_the_member_is_told_what_the_gateway_got(lab: Recorder) -> None:
     assert join["member"]["gateway_addresses"] == ["10.89.0.11", "10.89.0.12"]
     assert join["member"]["revision"] == "1-32-alpha"
     assert join["ssh"]["host_key"] == "ssh-ed25519 HOST"
-    assert lab.made["vm-1-join"].inputs["delete"] == "python3 -m components.workloads leave"
+    assert lab.made["vm-1-join"].inputs["delete"] == "actions/run workloads.leave"
 
 
 def test_a_member_is_told_what_the_mesh_says_of_itself(lab: Recorder) -> None:
@@ -208,8 +225,8 @@ def test_the_mesh_is_read_again_when_istiod_is_installed_otherwise(lab: Recorder
 
 @pytest.mark.parametrize("vm", ["vm-2", "vm-4"])
 def test_the_join_document_is_what_the_command_line_reads(lab: Recorder, vm: str) -> None:
-    from components.command_line import parse
-    from components.workloads.join import JoinRequest
+    from actions.protocol import parse
+    from actions.workloads.join import JoinRequest
 
     parse(JoinRequest, json.dumps(stdin(lab, f"{vm}-join")))
 
@@ -275,8 +292,8 @@ def test_clients_are_inside_the_mesh_at_its_edge_and_outside(lab: Recorder) -> N
 
 
 def test_the_proof_document_is_what_the_command_line_reads(lab: Recorder) -> None:
-    from components.command_line import parse
-    from components.samples.proof import ProveRequest
+    from actions.protocol import parse
+    from actions.samples.proof import ProveRequest
 
     parse(ProveRequest, json.dumps(stdin(lab, "proof-calls")))
 
@@ -337,8 +354,8 @@ def test_a_single_server_is_the_cluster(lab: Recorder) -> None:
 
 
 def test_the_node_document_is_what_the_command_line_reads(lab: Recorder) -> None:
-    from components.cluster.membership import NodeRequest
-    from components.command_line import parse
+    from actions.cluster.membership import NodeRequest
+    from actions.protocol import parse
 
     assert parse(NodeRequest, json.dumps(stdin(lab, "lab-agent-1-node"))).node == "lab-agent-1"
 

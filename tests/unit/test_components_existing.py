@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from components.cluster.claim import ClaimRequest
-from components.command_line import parse
-from components.machines.driver import MachineSpec
-from components.machines.existing import Options
+from actions.cluster.claim import ClaimRequest
+from actions.machines.driver import MachineSpec
+from actions.machines.existing import Options
+from actions.protocol import parse
 from tests.unit.test_components import KUBECONFIG, Recorder, run_program, stdin
 from tests.unit.test_settings import LAB, put, stack_file
 
@@ -40,7 +40,7 @@ def staging(tables: dict[str, Any]) -> Iterator[Recorder]:
 def test_no_machine_is_made_but_hosts_are_taken(staging: Recorder) -> None:
     machines = sorted(name for name in staging.made if name.endswith("-machine"))
     assert machines == ["staging-billing-1-machine", "staging-billing-2-machine"]
-    spec = MachineSpec.parse(stdin(staging, machines[0]))
+    spec = parse(MachineSpec, json.dumps(stdin(staging, machines[0])))
     options = Options.parse(spec.name, spec.options)
     assert (options.host, options.user, options.private_key) == ("billing-1.staging.example.com", "ubuntu", "PRIVATE")
     assert not [name for name in staging.made if "k3s" in name]
@@ -56,7 +56,9 @@ def test_the_claim_document_is_what_the_command_line_reads(staging: Recorder) ->
     assert claim.namespaces == ("billing", "istio-system", "sample", "sample-guarded", "sample-outside")
     assert yaml.safe_load(claim.kubeconfig)["users"] == [{"name": "u", "user": {"token": "T"}}]
     inputs = staging.made["cluster-claim"].inputs
-    assert [inputs[key].rsplit(" ", 1)[-1] for key in ("create", "update", "delete")] == ["claim", "renew", "release"]
+    assert [inputs[key].rsplit(" ", 1)[-1] for key in ("create", "update", "delete")] == [
+        f"cluster.{verb}" for verb in ("claim", "renew", "release")
+    ]
 
 
 def test_every_namespace_of_the_stack_is_claimed(staging: Recorder) -> None:

@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from kubernetes.client.exceptions import ApiException
 
-from components.command_line import Deadline
-from components.kube import ApiCluster, KubeError, Unreachable, token, wait
+from actions.kube import ApiCluster, KubeError, Unreachable, token, wait
+from actions.protocol import Deadline
 
 PODS = "/api/v1/namespaces/n/pods"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from components.cluster import k3s_keys
+from actions.cluster import k3s_keys
 from tests.unit.test_settings import DEV, LAB, parse, problems, put
 
 OURS = "set by the program"

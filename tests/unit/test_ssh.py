@@ -1,4 +1,4 @@
-"""`components.ssh` against a real SSH server in this process, whose commands run in this machine's own bash."""
+"""`actions.ssh` against a real SSH server in this process, whose commands run in this machine's own bash."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from components import ssh
-from components.machines.keys import make_pair
-from components.ssh import side_by_side
+from actions import ssh
+from actions.machines.keys import make_pair
+from actions.ssh import side_by_side
 
 PRIVATE, PUBLIC = make_pair()
 

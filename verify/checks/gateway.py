@@ -7,9 +7,9 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from components.mesh.addresses import reached_at
+from actions.mesh.addresses import reached_at
+from actions.workloads.files import CLUSTER_ENV, ROOT_CERTIFICATE
 from components.mesh.control_plane import NAMESPACE
-from components.workloads.files import CLUSTER_ENV, ROOT_CERTIFICATE
 from verify.environment import SIDECAR, Environment
 from verify.finding import Finding, found
 

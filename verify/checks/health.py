@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
-from components.machines.cloud_init import APPLICATION_UNIT
+from actions.samples.application import APPLICATION_UNIT
 from verify.calls import tally
 from verify.disturb import disturbed
 from verify.environment import Environment, Member

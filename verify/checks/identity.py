@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from components.command_line import Failure
-from components.workloads import certificate
-from components.workloads.certificate import Certificate
-from components.workloads.files import TOKEN
-from components.workloads.on_vm import UNIT
+from actions.protocol import Failure
+from actions.workloads import certificate
+from actions.workloads.certificate import Certificate
+from actions.workloads.files import TOKEN
+from actions.workloads.on_vm import UNIT
 from verify.checks.health import healthy
 from verify.checks.membership import headers_told
 from verify.disturb import disturbed

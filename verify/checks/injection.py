@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from components.mesh.injection import uninjected
+from actions.mesh.injection import uninjected
 from components.settings import MtlsMode
 from verify.calls import EMPTY, RESET
 from verify.environment import HELLO_PORT, SIDECAR, Environment

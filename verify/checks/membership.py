@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 
-from components.samples.proof import identities
+from actions.samples.proof import identities
 from verify.calls import tally
 from verify.environment import Environment, Member
 from verify.finding import Finding, found

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from components.samples.proof import identities
-from components.workloads.on_vm import UNIT
+from actions.samples.proof import identities
+from actions.workloads.on_vm import UNIT
 from verify.checks.health import healthy
 from verify.checks.membership import headers_told
 from verify.disturb import disturbed

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from components.kube import is_ready
+from actions.kube import is_ready
 from verify.calls import Answer, tally
 from verify.checks.health import SECONDS, application_stopped, healthy
 from verify.checks.membership import CALLS

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from components.command_line import Deadline
+from actions.protocol import Deadline
 from verify.calls import Answer
 from verify.environment import SIDECAR, Environment
 from verify.finding import Finding, found, not_asked

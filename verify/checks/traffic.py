@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 
-from components.machines.cloud_init import FAULT_FILE
+from actions.samples.application import FAULT_FILE
 from components.settings import TrafficSettings
 from verify.calls import tally
 from verify.disturb import disturbed

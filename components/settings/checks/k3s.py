@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from components.artifacts import file_name
-from components.cluster import k3s_images, k3s_keys, versions
+from actions.artifacts import file_name
+from actions.cluster import k3s_images, k3s_keys, versions
 from components.settings.problems import PROJECT, Problem
 from components.settings.tables import Artifact, ClusterSettings, MeshSettings, PolicySettings
 

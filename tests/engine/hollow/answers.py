@@ -31,13 +31,13 @@ contexts: [{name: c, context: {cluster: c, user: u}}]
 REAL_KUBECONFIG = "HOLLOW_KUBECONFIG"
 """The variable that has the kubeconfig of a real API server, as a text."""
 ALWAYS: Mapping[str, Any] = {
-    "components.machines.keys make": {"private_key": PRIVATE_KEY, "public_key": "ssh-ed25519 AAAA", "token": TOKEN},
-    "components.machines delete": {},
-    "components.mesh reinject": {"restarted": []},
-    "components.mesh root-certificate": {"root_certificate": "-----BEGIN CERTIFICATE-----"},
-    "components.mesh mesh-config": {"trust_domain": "cluster.local", "mesh_id": "mesh1", "proxy_config": {}},
-    "components.samples prove": [],
-    "components.workloads leave": {},
+    "machines.make-secrets": {"private_key": PRIVATE_KEY, "public_key": "ssh-ed25519 AAAA", "token": TOKEN},
+    "machines.delete": {},
+    "mesh.reinject": {"restarted": []},
+    "mesh.root-certificate": {"root_certificate": "-----BEGIN CERTIFICATE-----"},
+    "mesh.mesh-config": {"trust_domain": "cluster.local", "mesh_id": "mesh1", "proxy_config": {}},
+    "samples.prove": [],
+    "workloads.leave": {},
 }
 """Commands whose answer does not depend on what they read."""
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ7x0hWv5S7cUV9yQpZ2j6mN3r8tB1oK4uY5wE6qA7sD"
@@ -47,12 +47,12 @@ def _local(self: LocalCommand, call: Call, script: str, inputs: Properties, envi
     if script.startswith("echo "):
         return _ended(script.removeprefix("echo "))
     read = json.loads(inputs.get("stdin") or "{}")
-    return _ended(json.dumps(_answer(script.removeprefix("python3 -m "), read)))
+    return _ended(json.dumps(_answer(script.removeprefix("actions/run "), read)))
 
 
 def _answer(command: str, read: Any) -> Any:
     match command:
-        case "components.machines ensure" | "components.machines update":
+        case "machines.ensure" | "machines.update":
             name = read["name"]
             address = f"10.89.0.{zlib.crc32(name.encode()) % 200 + 10}"
             return {
@@ -63,11 +63,11 @@ def _answer(command: str, read: Any) -> Any:
                 "state": "running",
                 "host_key": HOST_KEY,
             }
-        case "components.cluster member":
+        case "cluster.member":
             return {"node": read["node"]}
-        case "components.mesh gateway-addresses":
+        case "mesh.gateway-addresses":
             return {"addresses": ["10.89.0.11", "10.89.0.12"], "ports": read["ports"]}
-        case "components.workloads join":
+        case "workloads.join":
             member = read["member"]
             entry = f"{member['workload']}-{member['address']}"
             return {

@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.artifacts import MachineArtifact
-from components.cluster.k3s import RUN_STDIN, RUN_STDIN_FIRST
-from components.cluster.k3s_files import (
+from actions.artifacts import MachineArtifact
+from actions.cluster.k3s_files import (
     NodeSpec,
     config_yaml,
     leave_script,
@@ -27,6 +26,7 @@ from components.cluster.k3s_files import (
     renumber_script,
     unit,
 )
+from components.cluster.k3s import RUN_STDIN, RUN_STDIN_FIRST
 from tests.conftest import Golden
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from components.artifacts import MachineArtifact
+from actions.artifacts import MachineArtifact
 from tests.unit.cluster.test_k3s_files import Node, archive
 
 FOLDER = "/var/lib/rancher/k3s/agent/images"

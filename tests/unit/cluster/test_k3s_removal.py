@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from components.cluster.k3s_removal import HOST, MARK, PLACES, REMOVE, SOCKETS, TAKE
+from actions.cluster.k3s_removal import HOST, MARK, PLACES, REMOVE, SOCKETS, TAKE
 
 SAVED = """\
 *filter

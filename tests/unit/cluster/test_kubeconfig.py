@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components.cluster.kubeconfig import KubeconfigError, read
+from actions.cluster.kubeconfig import KubeconfigError, read
 
 
 def whole(**user: Any) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from components import ssh
-from components.cluster import membership
-from components.cluster.k3s_files import leave_script, member_script, register_script, renumber_script
-from components.cluster.membership import ANSWERS, NodeRequest, RenumberRequest, leave, member, renumber
-from components.command_line import Failure
+from actions import ssh
+from actions.cluster import membership
+from actions.cluster.k3s_files import leave_script, member_script, register_script, renumber_script
+from actions.cluster.membership import ANSWERS, NodeRequest, RenumberRequest, leave, member, renumber
+from actions.protocol import Failure
 
 SERVERS = ("server-1", "server-2", "server-3")
 

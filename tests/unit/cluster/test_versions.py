@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from components.cluster import versions
+from actions.cluster import versions
 from tests.unit.cluster.test_k3s_files import K3S, Node
 
 OLD = "v1.32.0+k3s1"

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from components.machines.cloud_init import CloudInit, render, sample_application
-from components.machines.keys import make_pair
+from actions.machines.cloud_init import CloudInit, render
+from actions.machines.keys import make_pair
+from actions.samples.application import sample_application
 from tests.fakes.multipass_world import FakeMultipass
 
 ROOT = Path(__file__).parents[3]
@@ -21,7 +22,7 @@ OWNER = "istio-vms/lab"
 
 
 class Operator:
-    """Someone who runs `python -m components.machines`."""
+    """Someone who runs `python -m actions machines.…`."""
 
     def __init__(self, folder: Path) -> None:
         self.fake = FakeMultipass(folder)
@@ -31,7 +32,7 @@ class Operator:
     def run(self, verb: str, document: Any) -> subprocess.CompletedProcess[str]:
         text = document if isinstance(document, str) else json.dumps(document)
         environment = os.environ | self.fake.environment | {"HOME": str(self.home)}
-        command = [sys.executable, "-m", "components.machines", verb]
+        command = [sys.executable, "-m", "actions", f"machines.{verb}"]
         return subprocess.run(
             command, input=text, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=120
         )
@@ -98,7 +99,7 @@ def test_a_snapshot_is_taken_and_said(operator: Operator, document: dict[str, An
 def test_drivers_without_snapshots_say_so(operator: Operator, document: dict[str, Any], driver: str) -> None:
     ran = operator.run("snapshot", document | {"driver": driver})
     assert (ran.returncode, ran.stdout) == (1, "")
-    assert ran.stderr == f"machines of driver {driver} have no snapshots; those of multipass do\n"
+    assert ran.stderr == f"error: machines of driver {driver} have no snapshots; those of multipass do\n"
 
 
 def test_a_failures_last_line_says_what_to_do(operator: Operator, document: dict[str, Any]) -> None:

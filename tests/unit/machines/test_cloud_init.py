@@ -18,16 +18,9 @@ from typing import Any
 import pytest
 import yaml
 
-from components.artifacts import MachineArtifact, install_deb_script
-from components.machines.cloud_init import (
-    APPLICATION,
-    FAULT_FILE,
-    CloudInit,
-    File,
-    cloud_config,
-    render,
-    sample_application,
-)
+from actions.artifacts import MachineArtifact, install_deb_script
+from actions.machines.cloud_init import CloudInit, File, cloud_config, render
+from actions.samples.application import APPLICATION, FAULT_FILE, sample_application
 from tests.conftest import Golden
 
 GOLDEN = Path(__file__).parent / "golden"

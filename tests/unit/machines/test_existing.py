@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 from collections.abc import Iterator
@@ -10,12 +11,14 @@ from typing import Any
 
 import pytest
 
-from components.cluster.k3s_removal import REMOVE
-from components.machines import drivers, existing
-from components.machines.driver import DriverError, MachineSpec, Mount
-from components.machines.existing import PROGRAMS, ExistingDriver, Removal
-from components.machines.keys import make_pair
-from components.workloads.vm import LEAVE
+from actions.cluster.k3s_removal import REMOVE
+from actions.machines import drivers, existing
+from actions.machines.driver import MachineSpec, Mount
+from actions.machines.existing import PROGRAMS, ExistingDriver, Removal
+from actions.machines.keys import make_pair
+from actions.protocol import Failure
+from actions.registry import REMOVALS
+from actions.workloads.vm import LEAVE
 from tests.unit.test_ssh import PRIVATE, Server
 
 SUDO = '#!/bin/sh\n[ "$1" = -n ] && shift\nexec "$@"\n'
@@ -98,7 +101,7 @@ def delete(options: dict[str, Any], *removals: Removal) -> list[str]:
 
 def test_a_host_that_lets_us_in_is_a_machine(host: Host) -> None:
     state = ensure(host.options(host_key=f"{host.host_key} a comment"))
-    assert state.as_document() == {
+    assert dataclasses.asdict(state) == {
         "name": "prod-vm-1",
         "address": "127.0.0.1",
         "port": host.port,
@@ -110,21 +113,19 @@ def test_a_host_that_lets_us_in_is_a_machine(host: Host) -> None:
 
 
 def test_another_host_key_is_refused_with_both_fingerprints(host: Host) -> None:
-    with pytest.raises(DriverError, match=r"prod-vm-1: .*presents the host key SHA256:\S+, pinned is SHA256:"):
+    with pytest.raises(Failure, match=r"prod-vm-1: .*presents the host key SHA256:\S+, pinned is SHA256:"):
         ensure(host.options(host_key=make_pair()[1]))
     assert host.commands == []
 
 
 def test_a_host_that_refuses_the_key_is_said(host: Host) -> None:
-    with pytest.raises(DriverError, match=r"prod-vm-1: tester@127.0.0.1:\d+ refuses the key SHA256:.*authorized_keys"):
+    with pytest.raises(Failure, match=r"prod-vm-1: tester@127.0.0.1:\d+ refuses the key SHA256:.*authorized_keys"):
         ensure(host.options(private_key=make_pair()[0]))
 
 
 def test_a_user_without_sudo_is_said_with_what_to_do(host: Host) -> None:
     host.tool("sudo", "#!/bin/sh\necho 'sudo: a password is required' >&2\nexit 1\n")
-    with pytest.raises(
-        DriverError, match=r"tester on localhost cannot become root .*NOPASSWD:ALL' >/etc/sudoers.d/tester"
-    ):
+    with pytest.raises(Failure, match=r"tester on localhost cannot become root .*NOPASSWD:ALL' >/etc/sudoers.d/tester"):
         ensure(host.options())
     assert host.asked() == []
 
@@ -139,7 +140,7 @@ def test_a_user_without_sudo_is_said_with_what_to_do(host: Host) -> None:
 )  # fmt: skip
 def test_a_host_of_another_kind_is_said(host: Host, change: Any, says: str) -> None:
     change(host)
-    with pytest.raises(DriverError, match=rf"prod-vm-1: localhost cannot be used: it {says}"):
+    with pytest.raises(Failure, match=rf"prod-vm-1: localhost cannot be used: it {says}"):
         ensure(host.options())
     assert host.asked() == [], "nothing was done there"
 
@@ -148,20 +149,18 @@ def test_all_that_is_wrong_is_said_at_once(host: Host, monkeypatch: pytest.Monke
     # What the machine of the tests has itself cannot be taken away: a name that is nowhere stands for it.
     text = existing._CHECK.replace("apt-get", "apt-nowhere").replace("curl", "curl-nowhere")
     monkeypatch.setattr(existing, "_CHECK", text)
-    with pytest.raises(
-        DriverError, match=r"is no Debian or Ubuntu.*, and lacks apt-nowhere curl-nowhere; install them"
-    ):
+    with pytest.raises(Failure, match=r"is no Debian or Ubuntu.*, and lacks apt-nowhere curl-nowhere; install them"):
         ensure(host.options())
 
 
 def test_what_is_in_the_way_is_said(host: Host) -> None:
     host.says("take", in_the_way=["/etc/certs", "package istio-sidecar"])
-    with pytest.raises(DriverError, match=r"localhost has /etc/certs, package istio-sidecar already\. .*another host"):
+    with pytest.raises(Failure, match=r"localhost has /etc/certs, package istio-sidecar already\. .*another host"):
         ensure(host.options())
 
 
 def test_a_missing_host_key_says_how_to_get_and_verify_it(host: Host) -> None:
-    with pytest.raises(DriverError) as raised:
+    with pytest.raises(Failure) as raised:
         ensure(host.options(host_key=""))
     assert f"ssh-keyscan -t ed25519 -p {host.port} localhost" in str(raised.value)
     assert "console" in str(raised.value)
@@ -172,12 +171,12 @@ def test_an_unreachable_host_is_said(host: Host) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    with pytest.raises(DriverError, match=r"cannot be reached: .*refused"):
+    with pytest.raises(Failure, match=r"cannot be reached: .*refused"):
         ensure(host.options(port=port))
 
 
 def test_a_name_without_address_is_said(host: Host) -> None:
-    with pytest.raises(DriverError, match=r"no\.such\.invalid has no IPv4 address"):
+    with pytest.raises(Failure, match=r"no\.such\.invalid has no IPv4 address"):
         ensure(host.options(host="no.such.invalid"))
 
 
@@ -190,12 +189,12 @@ def test_a_name_without_address_is_said(host: Host) -> None:
     ],
 )
 def test_options_that_are_wrong_are_said(host: Host, change: dict[str, Any], says: str) -> None:
-    with pytest.raises(DriverError, match=says):
+    with pytest.raises(Failure, match=says):
         ensure(host.options(**change))
 
 
 def test_folders_cannot_be_mounted(host: Host) -> None:
-    with pytest.raises(DriverError, match="give its artifacts by url"):
+    with pytest.raises(Failure, match="give its artifacts by url"):
         ensure(host.options(), mounts=(Mount("/a", "/b"),))
 
 
@@ -209,7 +208,7 @@ def test_delete_gives_the_host_back(host: Host) -> None:
 
 
 def test_a_removal_that_fails_keeps_the_host_ours(host: Host) -> None:
-    with pytest.raises(DriverError, match=r"prod-vm-1: the script failed with exit code 1:\ncannot be unmounted"):
+    with pytest.raises(Failure, match=r"prod-vm-1: the script failed with exit code 1:\ncannot be unmounted"):
         delete(host.options(), Removal("echo cannot be unmounted >&2; exit 1"))
     assert [request["action"] for request in host.asked()] == ["owner"]
 
@@ -233,7 +232,7 @@ def test_delete_touches_no_host_of_another(host: Host, owner: str | None) -> Non
 def test_a_host_that_cannot_be_given_back_is_an_error(host: Host) -> None:
     options = host.options()
     host.close()
-    with pytest.raises(DriverError, match="cannot be reached"):
+    with pytest.raises(Failure, match="cannot be reached"):
         delete(options)
 
 
@@ -248,5 +247,6 @@ def test_the_key_is_in_no_text(host: Host) -> None:
 
 
 def test_all_that_is_put_on_a_host_is_taken_away_again() -> None:
-    made = drivers.driver("existing")
-    assert made._removals == [Removal(*LEAVE), Removal(REMOVE)]
+    assert (Removal(*LEAVE), Removal(REMOVE)) == REMOVALS
+    made = drivers.driver("existing", REMOVALS)
+    assert made._removals == REMOVALS

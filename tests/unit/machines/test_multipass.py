@@ -20,10 +20,11 @@ from typing import Any
 import pytest
 import yaml
 
-from components.machines.driver import DriverError, MachineSpec, MachineState, Mount
-from components.machines.multipass import MultipassDriver, check_host, cli, driver, ownership, snapshots
-from components.workloads import on_vm
-from components.workloads.files import MemberSpec, hosts, member_paths, sidecar_files
+from actions.machines.driver import MachineSpec, MachineState, Mount
+from actions.machines.multipass import MultipassDriver, check_host, cli, driver, ownership, snapshots
+from actions.protocol import Failure
+from actions.workloads import on_vm
+from actions.workloads.files import MemberSpec, hosts, member_paths, sidecar_files
 from tests.fakes.multipass_world import FakeMultipass
 
 NAME, OWNER = "lab-server-1", "istio-vms/lab"
@@ -88,7 +89,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
 def refused(lab: Lab, action: Callable[[], Any], match: str) -> str:
     """The action is refused, and nothing has changed in Multipass."""
     before = lab.fake.instances
-    with pytest.raises(DriverError, match=match) as raised:
+    with pytest.raises(Failure, match=match) as raised:
         action()
     assert lab.fake.instances == before
     return str(raised.value)
@@ -161,7 +162,7 @@ def test_the_management_address_is_the_first(lab: Lab) -> None:
 def test_a_launch_that_times_out_is_waited_for(lab: Lab) -> None:
     """`launch` ends with 5 while the instance lives; here it is not even listed yet."""
     lab.fake.faults(prepare_seconds=1000)
-    with pytest.raises(DriverError, match=r"was not up after 3 s .*Run this again"):
+    with pytest.raises(Failure, match=r"was not up after 3 s .*Run this again"):
         lab.ensure(options={"timeout_seconds": 3})
     lab.prepared()
     assert lab.ensure().state == "running"
@@ -185,7 +186,7 @@ def test_a_launch_that_fails_with_the_instance_alive_is_no_failure(lab: Lab, how
 def test_a_driver_killed_during_launch_is_followed_by_one_that_goes_on(lab: Lab) -> None:
     lab.fake.faults(prepare_seconds=1000)
     document = json.dumps(dataclasses.asdict(lab.spec()))
-    process = subprocess.Popen([sys.executable, "-m", "components.machines", "ensure"], stdin=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-m", "actions", "machines.ensure"], stdin=subprocess.PIPE)
     assert process.stdin
     process.stdin.write(document.encode())
     process.stdin.close()
@@ -479,9 +480,7 @@ def test_a_claim_does_not_outweigh_what_the_machine_says(lab: Lab) -> None:
 
 def test_a_machine_that_ignored_its_user_data_is_not_taken_for_ours(lab: Lab) -> None:
     lab.fake.faults(ignore_user_data=True)
-    with pytest.raises(
-        DriverError, match=r"has no /etc/istio-vms/owner, which cloud-init writes in ours.*delete --purge"
-    ):
+    with pytest.raises(Failure, match=r"has no /etc/istio-vms/owner, which cloud-init writes in ours.*delete --purge"):
         lab.ensure()
 
 
@@ -538,7 +537,7 @@ def test_a_size_that_multipass_shows_rounded_is_not_taken_for_a_change(lab: Lab,
 
 
 def test_a_size_in_a_form_unknown_is_an_error() -> None:
-    with pytest.raises(DriverError, match="'2 gibibytes'"):
+    with pytest.raises(Failure, match="'2 gibibytes'"):
         cli.mib("2 gibibytes")
 
 
@@ -565,7 +564,7 @@ def test_a_machine_with_another_address_after_its_resize_says_so(lab: Lab) -> No
 def test_a_resize_killed_after_the_stop_is_finished(lab: Lab) -> None:
     first = lab.ensure()
     lab.fake.faults(fail={"set": [2, "set failed: killed\n"]})
-    with pytest.raises(DriverError, match="cannot be resized"):
+    with pytest.raises(Failure, match="cannot be resized"):
         lab.ensure(cpus=4)
     assert lab.fake.instances[NAME]["state"] == "Stopped"
     lab.fake.faults()
@@ -625,7 +624,7 @@ def test_a_snapshot_is_taken_before_each_resize_and_the_newest_are_kept(lab: Lab
 def test_a_resize_that_is_finished_later_has_the_snapshot_of_before(lab: Lab) -> None:
     lab.ensure()
     lab.fake.faults(fail={"set": [2, "set failed: killed\n"]})
-    with pytest.raises(DriverError):
+    with pytest.raises(Failure):
         resize(lab, 4, keep=1)
     lab.fake.faults()
     resize(lab, 4, keep=1)
@@ -635,7 +634,7 @@ def test_a_resize_that_is_finished_later_has_the_snapshot_of_before(lab: Lab) ->
 def test_a_machine_without_snapshots_is_not_resized_when_they_are_asked_for(lab: Lab) -> None:
     lab.ensure()
     lab.fake.faults(no_snapshots=True)
-    with pytest.raises(DriverError, match="snapshots feature is not implemented on this backend"):
+    with pytest.raises(Failure, match="snapshots feature is not implemented on this backend"):
         resize(lab, 4, keep=1)
     assert lab.fake.instances[NAME]["cpus"] == 2
 
@@ -668,7 +667,7 @@ def test_snapshots_by_hand_stay(lab: Lab) -> None:
 def test_a_snapshot_that_fails_leaves_the_machine_running(lab: Lab) -> None:
     lab.ensure()
     lab.fake.faults(fail={"snapshot": [2, "snapshot failed: no space left\n"]})
-    with pytest.raises(DriverError, match="no space left"):
+    with pytest.raises(Failure, match="no space left"):
         lab.driver.snapshot(lab.spec(), lab.lines.append)
     assert lab.fake.instances[NAME]["state"] == "Running"
 
@@ -836,7 +835,7 @@ def test_one_in_any_state_is_deleted(lab: Lab, state: str) -> None:
 
 def test_one_that_is_being_prepared_is_waited_for_and_deleted(lab: Lab) -> None:
     lab.fake.faults(prepare_seconds=1000)
-    with pytest.raises(DriverError):
+    with pytest.raises(Failure):
         lab.ensure(options={"timeout_seconds": 3})
     assert NAME in lab.fake.instances
     threading.Timer(0.5, lab.prepared).start()
@@ -870,7 +869,7 @@ def test_the_list_has_one_that_is_still_being_prepared_and_none_that_is_gone(lab
     lab.driver.ensure(lab.spec(name="lab-vm-1"), lab.lines.append)
     lab.fake.run("delete", "--purge", "lab-vm-1")
     lab.fake.faults(prepare_seconds=1000)
-    with pytest.raises(DriverError):
+    with pytest.raises(Failure):
         lab.ensure(options={"timeout_seconds": 3})
     assert [(m.name, m.state) for m in lab.driver.list(OWNER, lab.options)] == [(NAME, "being prepared")]
 

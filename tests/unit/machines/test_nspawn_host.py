@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from components.machines.driver import DriverError
-from components.machines.nspawn import cgroups, layout, network, process
-from components.machines.nspawn.record import Lan
+from actions.machines.nspawn import cgroups, layout, network, process
+from actions.machines.nspawn.record import Lan
+from actions.protocol import Failure
 
 CLUSTER = Lan("istio-vms/lab", "cluster", "10.89.0.0/24")
 VMS = Lan("istio-vms/lab", "vms", "10.90.0.0/24")
@@ -224,7 +224,7 @@ def test_a_lock_lets_one_in_at_a_time_and_leaves_nothing(monkeypatch: pytest.Mon
 def test_nothing_is_removed_through_a_mount(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(layout, "mounts_below", lambda folder: [f"{folder}/root"])
     (tmp_path / "kept").touch()
-    with pytest.raises(DriverError, match="still mounted"):
+    with pytest.raises(Failure, match="still mounted"):
         layout.remove_tree(tmp_path)
     assert (tmp_path / "kept").exists()
 
@@ -239,5 +239,5 @@ def test_a_files_mode_is_what_was_asked_for_whatever_the_umask(tmp_path: Path) -
 
 
 def test_a_failed_host_command_says_what_it_said() -> None:
-    with pytest.raises(DriverError, match=r"`ls /nowhere-at-all` failed: .*No such file"):
+    with pytest.raises(Failure, match=r"`ls /nowhere-at-all` failed: .*No such file"):
         layout.run(["ls", "/nowhere-at-all"])

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from components.machines.nspawn import disk, process
-from components.machines.nspawn.record import Record
+from actions.machines.nspawn import disk, process
+from actions.machines.nspawn.record import Record
 from lab import rootfs
 
 RECORD = Record(

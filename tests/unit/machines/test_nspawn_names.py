@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from components.machines.driver import DriverError
-from components.machines.nspawn import NspawnDriver, cgroups, check_host, layout, names, process
-from components.machines.nspawn.record import Lan, Record
+from actions.machines.nspawn import NspawnDriver, cgroups, check_host, layout, names, process
+from actions.machines.nspawn.record import Lan, Record
+from actions.protocol import Failure
 
 CLUSTER = Lan("istio-vms/lab", "cluster", "10.89.0.0/24")
 VMS = Lan("istio-vms/lab", "vms", "10.90.0.0/24")
@@ -182,14 +182,14 @@ def test_nobody_elses_dnsmasq_is_touched(host: Host, monkeypatch: pytest.MonkeyP
 
 def test_one_that_does_not_start_says_why_and_what_to_do(host: Host) -> None:
     (host.tools / "refuse").write_text("dnsmasq: failed to create listening socket for 10.89.0.1: Address in use\n")
-    with pytest.raises(DriverError, match=r"network cluster: .*Address in use; see who has port 53 with `ss -lntup`"):
+    with pytest.raises(Failure, match=r"network cluster: .*Address in use; see who has port 53 with `ss -lntup`"):
         names.serve(CLUSTER, [SERVER])
 
 
 def test_a_running_machine_whose_name_server_does_not_run_is_not_well(
     host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("components.machines.nspawn.driver.check_host", lambda: None)
+    monkeypatch.setattr("actions.machines.nspawn.driver.check_host", lambda: None)
     monkeypatch.setattr(layout, "VAR", tmp_path / "var")
     monkeypatch.setattr(layout, "RUN", tmp_path / "run")
     for record in (SERVER, VM, dataclasses.replace(AGENT, network="vms", cidr=VMS.cidr)):
@@ -205,5 +205,5 @@ def test_a_running_machine_whose_name_server_does_not_run_is_not_well(
 def test_a_host_without_dnsmasq_is_told_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(shutil, "which", lambda tool: None if tool == "dnsmasq" else f"/usr/sbin/{tool}")
-    with pytest.raises(DriverError, match="dnsmasq is missing: apt-get install dnsmasq-base"):
+    with pytest.raises(Failure, match="dnsmasq is missing: apt-get install dnsmasq-base"):
         check_host()

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from components.machines.driver import DriverError, MachineSpec, Mount, Network
-from components.machines.nspawn import layout, record
-from components.machines.nspawn.record import Lan
+from actions.machines.driver import MachineSpec, Mount, Network
+from actions.machines.nspawn import layout, record
+from actions.machines.nspawn.record import Lan
+from actions.protocol import Failure
 
 SPEC = MachineSpec(
     driver="nspawn",
@@ -32,7 +33,7 @@ def test_a_host_name_is_a_machine_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "-a", "a-", "A", "a.b", "../a", "a/b", "a b", "x" * 64, "a\n"])
 def test_anything_else_is_refused(name: str) -> None:
-    with pytest.raises(DriverError, match="no host name"):
+    with pytest.raises(Failure, match="no host name"):
         layout.check_name(name)
 
 
@@ -64,7 +65,7 @@ def test_the_lowest_free_address(cidr: str, taken: tuple[str, ...], address: str
 def test_a_full_network_is_an_error_and_never_gives_the_broadcast_address() -> None:
     lan = Lan("o", "n", "10.90.0.0/28")
     taken: list[str] = []
-    with pytest.raises(DriverError, match="no free address"):
+    with pytest.raises(Failure, match="no free address"):
         for _ in range(16):
             taken.append(record.choose_address(lan, taken))
     assert taken[-1] == "10.90.0.14"
@@ -74,7 +75,7 @@ def test_a_full_network_is_an_error_and_never_gives_the_broadcast_address() -> N
 
 @pytest.mark.parametrize("cidr", ["", "10.90.0.1/24", "10.90.0.0/29", "fd00::/64", "cluster"])
 def test_a_range_that_cannot_be_used_is_refused(cidr: str) -> None:
-    with pytest.raises(DriverError, match="network n"):
+    with pytest.raises(Failure, match="network n"):
         _ = Lan("o", "n", cidr).network
 
 

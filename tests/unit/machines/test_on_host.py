@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from components.machines import on_host
-from components.machines.nspawn import layout
+from actions.machines import on_host
+from actions.machines.nspawn import layout
 
 OWNER = {"owner": "istio-vms/prod", "name": "prod-vm-1"}
 # A package is a file; one named in `needed` is refused, as dpkg does for what others depend on.

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from components import command_line
-from components.command_line import Failure, parse
-from components.kube import ApiObject
-from components.mesh import addresses as module
-from components.mesh.addresses import AddressesRequest, gateway_addresses, prefer
+from actions import protocol
+from actions.kube import ApiObject
+from actions.mesh import addresses as module
+from actions.mesh.addresses import AddressesRequest, gateway_addresses, prefer
+from actions.protocol import Failure, parse
 
 SERVICE = "/api/v1/namespaces/istio-system/services/istio-eastwestgateway"
 LABELS = {
@@ -100,7 +100,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     made = Clock()
-    monkeypatch.setattr(command_line, "time", SimpleNamespace(monotonic=lambda: made.now))
+    monkeypatch.setattr(protocol, "time", SimpleNamespace(monotonic=lambda: made.now))
     monkeypatch.setattr(module.Settling.__init__, "__defaults__", (lambda: made.now,))
     yield made
 

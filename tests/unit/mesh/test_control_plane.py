@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pulumi.runtime.mocks import MockMonitor
 
-from components.command_line import parse
-from components.mesh.reinject import ReinjectRequest
+from actions.mesh.reinject import ReinjectRequest
+from actions.protocol import parse
 from tests.unit.test_components import Recorder, run_program, stdin
 from tests.unit.test_settings import LAB, ROOT, put
 
@@ -105,4 +105,4 @@ def test_values_that_istios_charts_use_for_these_objects_are_handed_on() -> None
 def test_the_restarts_are_what_the_command_line_reads(lab: Recorder) -> None:
     request = parse(ReinjectRequest, json.dumps(stdin(lab, "reinjection")))
     assert (request.revision, request.namespaces) == ("1-32-alpha", ("sample", "sample-guarded", "vmns"))
-    assert lab.made["reinjection"].inputs["create"] == "python3 -m components.mesh reinject"
+    assert lab.made["reinjection"].inputs["create"] == "actions/run mesh.reinject"

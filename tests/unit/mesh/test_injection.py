@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from components.kube import ApiObject
-from components.mesh.injection import Owner, Uninjected, uninjected
+from actions.kube import ApiObject
+from actions.mesh.injection import Owner, Uninjected, uninjected
 
 REVISION = "1-32"
 

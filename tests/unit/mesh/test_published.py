@@ -6,15 +6,15 @@ from typing import Any, cast
 
 import pytest
 
-from components.command_line import Failure
-from components.kube import ApiObject, Cluster
-from components.mesh.published import (
+from actions.kube import ApiObject, Cluster
+from actions.mesh.published import (
     MeshConfigRequest,
     RootCertificateRequest,
     mesh_config,
     read_mesh_config,
     read_root_certificate,
 )
+from actions.protocol import Failure
 
 PLACE = "/api/v1/namespaces/istio-system/configmaps"
 MESH = """\

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from components import command_line
-from components.command_line import Failure, parse
-from components.kube import ApiObject
-from components.mesh.injection import Owner
-from components.mesh.reinject import RESTARTED_AT, ReinjectRequest, reinject, still_rolling
+from actions import protocol
+from actions.kube import ApiObject
+from actions.mesh.injection import Owner
+from actions.mesh.reinject import RESTARTED_AT, ReinjectRequest, reinject, still_rolling
+from actions.protocol import Failure, parse
 from tests.unit.mesh.test_injection import pod
 
 WEB = Owner("Deployment", "sample", "web")
@@ -77,7 +77,7 @@ class FakeCluster:
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     passed = [0.0]
-    monkeypatch.setattr(command_line, "time", SimpleNamespace(monotonic=lambda: passed[0]))
+    monkeypatch.setattr(protocol, "time", SimpleNamespace(monotonic=lambda: passed[0]))
     made = FakeCluster()
     act = made.controllers
 

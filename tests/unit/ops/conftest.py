@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
+from actions.protocol import MARKER
 from ops import engine, heal, readings, stack_file, state, workspace
 
 HERE = Path(__file__).parent
@@ -23,18 +24,18 @@ GATEWAYS = {
 }
 ISTIOD_PODS = "/api/v1/namespaces/istio-system/pods?labelSelector=app=istiod"
 
-# A command line of ours: what it answers is in `<module>.<verb>.json` of the world, or it fails with what is in `….error`.
-MODULE = """\
+# `python -m actions`: what an action prints is in `<name>.json` of the world, or it fails with what is in `<name>.error`.
+ACTIONS = """\
 import json, os, pathlib, sys
 world = pathlib.Path(os.environ["FAKE_WORLD"])
-module, verb, document = "{module}", sys.argv[1], json.load(sys.stdin)
-with (world / "modules.jsonl").open("a") as calls:
-    calls.write(json.dumps({{"module": module, "verb": verb, "document": document, "argv": sys.argv}}) + "\\n")
-print(f"[   0.1 s] {{verb}} is at work", file=sys.stderr)
-error, answer = (world / f"{{module}}.{{verb}}.{{kind}}" for kind in ("error", "json"))
+name, document = sys.argv[1], json.load(sys.stdin)
+with (world / "actions.jsonl").open("a") as calls:
+    calls.write(json.dumps({"name": name, "document": document, "argv": sys.argv}) + "\\n")
+print(f"[   0.1 s] {name} is at work", file=sys.stderr)
+error, answer = (world / f"{name}.{kind}" for kind in ("error", "json"))
 if error.exists():
     sys.exit(error.read_text())
-print(answer.read_text() if answer.exists() else "{{}}")
+print(answer.read_text() if answer.exists() else "{}")
 """
 
 
@@ -65,10 +66,9 @@ class World:
         """How pulumi was called, only with these first words."""
         return [call for call in self.lines("calls.jsonl") if call["words"][: len(first)] == list(first)]
 
-    def modules(self, module: str, verb: str) -> list[dict[str, Any]]:
-        """The documents that one of our own command lines was given."""
-        lines = self.lines("modules.jsonl")
-        return [line["document"] for line in lines if (line["module"], line["verb"]) == (module, verb)]
+    def requests(self, name: str) -> list[dict[str, Any]]:
+        """The requests that an action was given."""
+        return [line["document"] for line in self.lines("actions.jsonl") if line["name"] == name]
 
     def tools(self) -> list[list[str]]:
         """How the tools were asked for."""
@@ -104,10 +104,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         made.project.joinpath(f"Pulumi.{stack}.yaml").write_text(
             "config:\n  istio-vms:machines: {driver: nspawn} # of " + stack + "\n"
         )
-    for module in ("cluster", "machines", "workloads", "samples"):
-        file = made.project / "components" / f"{module}.py"
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(MODULE.format(module=module))
+    (made.project / "actions.py").write_text(ACTIONS)
     tools = made.project / "lab" / "tools.py"
     tools.parent.mkdir()
     tools.write_text(TOOLS)
@@ -144,12 +141,14 @@ def urn(kind: str, name: str) -> str:
     return f"urn:pulumi:lab::istio-vms::{kind}::{name}"
 
 
-def command(
-    name: str, module: str, verb: str, document: Any, *, hidden: bool = False, printed: Any = None
-) -> dict[str, Any]:
-    """A resource that runs one of our command lines; without having ended yet when it has printed nothing."""
+def command(name: str, action: str, document: Any, *, hidden: bool = False, printed: Any = None) -> dict[str, Any]:
+    """A resource that has an action done; without having ended yet when it has printed nothing."""
     stdin = json.dumps(document)
-    inputs = {"create": f"python3 -m {module} {verb}", "stdin": secret(stdin) if hidden else stdin}
+    inputs = {
+        "create": f"actions/run {action}",
+        "environment": {MARKER: action},
+        "stdin": secret(stdin) if hidden else stdin,
+    }
     kind = "command:local:Command"
     outputs = {} if printed is None else {"outputs": {"stdout": secret(json.dumps(printed))}}
     return {"urn": urn(kind, name), "custom": True, "type": kind, "inputs": inputs, **outputs}
@@ -159,14 +158,14 @@ def machine(name: str, driver: str = "nspawn", address: str = "") -> dict[str, A
     """A machine that was begun; with an address one that was made."""
     document = {"driver": driver, "name": name, "owner": "istio-vms/lab", "user_data": "#cloud-config"}
     printed = {"name": name, "address": address, "port": 22, "user": "ubuntu", "host_key": "K", "state": "running"}
-    return command(f"{name}-machine", "components.machines", "ensure", document, printed=printed if address else None)
+    return command(f"{name}-machine", "machines.ensure", document, printed=printed if address else None)
 
 
 def gateway(name: str, addresses: list[str], **ports: int) -> dict[str, Any]:
     """A gateway's addresses as they were read."""
     document = {"namespace": "istio-system", "service": name, "ports": ports, "kubeconfig": "K"}
     printed = {"addresses": addresses, "ports": ports}
-    return command(f"{name}-addresses", "components.mesh", "gateway-addresses", document, hidden=True, printed=printed)
+    return command(f"{name}-addresses", "mesh.gateway-addresses", document, hidden=True, printed=printed)
 
 
 def provider(kubeconfig: str) -> dict[str, Any]:
@@ -367,8 +366,7 @@ def deployment(api: Api, *resources: dict[str, Any]) -> dict[str, Any]:
     joins = [
         command(
             f"{name.removeprefix('lab-')}-join",
-            "components.workloads",
-            "join",
+            "workloads.join",
             {
                 "member": {
                     "namespace": "vmns",
@@ -383,5 +381,5 @@ def deployment(api: Api, *resources: dict[str, Any]) -> dict[str, Any]:
         )
         for name, vm in shown["vms"].items()
     ]
-    proof = command("proof-calls", "components.samples", "prove", {"kubeconfig": "K"}, hidden=True)
+    proof = command("proof-calls", "samples.prove", {"kubeconfig": "K"}, hidden=True)
     return {"resources": [root, provider(api.kubeconfig), *joins, proof, *resources]}

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from components.kube import Ran
-from components.machines.driver import DriverError
+from actions.kube import Ran
+from actions.protocol import Failure
 from ops import __main__ as cli
 from ops import heal as healing
 from ops import members, proof, workspace
@@ -69,9 +69,9 @@ SYNCED = {f"{kind}_{what}": "n" for kind in ("cluster", "listener", "endpoint", 
 def live(world: World, api: Api, monkeypatch: pytest.MonkeyPatch) -> Api:
     """A lab that is up and well; its VMs have no certificate yet."""
     connected = json.dumps([{"proxy": f"{name}.vmns", **SYNCED} for name in NAMES])
-    monkeypatch.setattr("components.workloads.certificate.read", lambda _: None)
-    monkeypatch.setattr("components.workloads.vm.Vm.run", lambda *_, **__: "")
-    monkeypatch.setattr("components.kube.ApiCluster.run", lambda *_, **__: Ran(0, connected, ""))
+    monkeypatch.setattr("actions.workloads.certificate.read", lambda _: None)
+    monkeypatch.setattr("actions.workloads.vm.Vm.run", lambda *_, **__: "")
+    monkeypatch.setattr("actions.kube.ApiCluster.run", lambda *_, **__: Ran(0, connected, ""))
     world.put("deployment.json", deployment(api))
     world.put("samples.prove.json", [EVIDENCE])
     api.mesh()
@@ -117,7 +117,7 @@ def test_up_ends_with_the_summary(
     assert "  VM    lab-vm-2      10.89.1.10  healthy" in out
     assert "s; nothing changed in the state" in out
     assert live.token not in out and "PRIVATE KEY" not in out
-    assert world.modules("workloads", "join") == []
+    assert world.requests("workloads.join") == []
     (call,) = world.calls("up")
     assert {"--yes", "--skip-preview", "--suppress-outputs"} <= set(call["words"])
 
@@ -174,7 +174,7 @@ def test_up_calls_anew_though_nothing_has_changed_and_tells_when(
     world: World, live: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, "up") == 0
-    assert world.modules("samples", "prove") == [{"kubeconfig": "K", "timeout_seconds": proof.CALL_SECONDS}]
+    assert world.requests("samples.prove") == [{"kubeconfig": "K", "timeout_seconds": proof.CALL_SECONDS}]
     out = capsys.readouterr().out
     assert re.search(
         r"  proved at \d\d:\d\d:\d\d:\n  pod sample/curl-7 → http://external-app\S+ on lab-vm-1:\n    200, ", out
@@ -202,16 +202,16 @@ def test_up_does_not_call_again_what_pulumi_has_just_called(
     calls |= {"modified": "2126-11-21T03:04:05Z", "outputs": {"stdout": json.dumps([EVIDENCE])}}
     world.put("deployment.json", state)
     assert run(monkeypatch, "up") == 0
-    assert world.modules("samples", "prove") == []
+    assert world.requests("samples.prove") == []
     assert "pod sample/curl-7 → " in capsys.readouterr().out
     live.entry(SECOND, connected=False)
     run(monkeypatch, "up")
-    assert world.modules("samples", "prove") == [], "it was proved after the member had come back"
+    assert world.requests("samples.prove") == [], "it was proved after the member had come back"
     calls["modified"] = "2026-11-21T03:04:05Z"
     world.put("deployment.json", state)
     live.entry(SECOND)
     run(monkeypatch, "up")
-    assert len(world.modules("samples", "prove")) == 1
+    assert len(world.requests("samples.prove")) == 1
 
 
 def test_up_without_samples_proves_nothing(
@@ -222,7 +222,7 @@ def test_up_without_samples_proves_nothing(
     world.put("deployment.json", state)
     assert run(monkeypatch, "up") == 0
     assert "proved" not in capsys.readouterr().out
-    assert world.modules("samples", "prove") == []
+    assert world.requests("samples.prove") == []
 
 
 def test_up_ends_with_what_status_says(
@@ -252,8 +252,8 @@ def test_up_leaves_members_alone_that_have_nothing_to_do_with_a_vm_taken_out(
     world.put("machines.list.json", [{"name": "lab-vm-3", "state": "stopped"}])
     after_up(world, monkeypatch, deployment=after, machines=[])
     assert run(monkeypatch, "up") == 0
-    assert [one["name"] for one in world.modules("machines", "update")] == ["lab-vm-3"]
-    assert world.modules("workloads", "join") == []
+    assert [one["name"] for one in world.requests("machines.update")] == ["lab-vm-3"]
+    assert world.requests("workloads.join") == []
 
 
 def test_up_looks_after_members_of_machines_it_started(
@@ -264,7 +264,7 @@ def test_up_looks_after_members_of_machines_it_started(
     world.put("machines.list.json", [{"name": "lab-vm-2", "state": "stopped"}])
     after_up(world, monkeypatch, machines=running("lab-vm-2"))
     assert run(monkeypatch, "up") == 0
-    assert [document["ssh"]["host"] for document in world.modules("workloads", "join")] == ["10.89.1.10"]
+    assert [document["ssh"]["host"] for document in world.requests("workloads.join")] == ["10.89.1.10"]
 
 
 def test_up_follows_a_machine_to_its_address_and_looks_after_its_member(
@@ -275,10 +275,10 @@ def test_up_follows_a_machine_to_its_address_and_looks_after_its_member(
     world.put("samples.prove.json", [])
     assert run(monkeypatch, "up") == 0
     assert "10.89.1.77" in (world.folder / "imported.json").read_text()
-    assert world.modules("machines", "update") == [], "it runs; only its address is another one"
+    assert world.requests("machines.update") == [], "it runs; only its address is another one"
     verbs = [call["words"][0] if call["words"][0] != "stack" else call["words"][1] for call in world.calls()]
     assert verbs.index("import") < verbs.index("up")
-    assert len(world.modules("workloads", "join")) == 1, "what the cluster says of it may be of before"
+    assert len(world.requests("workloads.join")) == 1, "what the cluster says of it may be of before"
 
 
 def test_up_follows_a_gateway_before_anything_else(world: World, live: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,7 +311,7 @@ def test_up_removes_machines_that_it_turns_out_not_to_want(
     world.put("deployment.json", deployment(live, machine("lab-vm-2")))
     world.put("machines.list.json", [{"name": name, "state": "running"} for name in ("lab-vm-2", "lab-vm-9")])
     assert run(monkeypatch, "up") == 1, "the fake driver removes nothing, which is told"
-    assert [document["name"] for document in world.modules("machines", "delete")] == ["lab-vm-9"]
+    assert [document["name"] for document in world.requests("machines.delete")] == ["lab-vm-9"]
 
 
 def test_an_up_that_fails_removes_nothing(world: World, live: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,7 +320,7 @@ def test_an_up_that_fails_removes_nothing(world: World, live: Api, monkeypatch: 
     world.put("machines.list.json", [{"name": name, "state": "running"} for name in ("lab-vm-2", "lab-vm-9")])
     world.put("up.code", "1")
     assert run(monkeypatch, "up") == 1
-    assert world.modules("machines", "delete") == []
+    assert world.requests("machines.delete") == []
 
 
 def test_up_looks_at_the_cluster_again_when_machines_had_to_start(
@@ -360,7 +360,7 @@ def test_down_leaves_nothing(
     assert run(monkeypatch, "down") == 0
     assert not world.home.exists()
     assert world.calls("stack", "rm")[0]["words"][2:5] == ["lab", "--yes", "--preserve-config"]
-    assert world.modules("machines", "delete") == [{"driver": "nspawn", "owner": "istio-vms/lab", "name": "lab-orphan"}]
+    assert world.requests("machines.delete") == [{"driver": "nspawn", "owner": "istio-vms/lab", "name": "lab-orphan"}]
     assert "stack lab is gone" in capsys.readouterr().out
 
 
@@ -396,7 +396,7 @@ def test_preview_repairs_nothing(world: World, monkeypatch: pytest.MonkeyPatch) 
     world.put("deployment.json", {"resources": [machine("lab-a")], "pending_operations": []})
     assert run(monkeypatch, "preview") == 0
     assert len(world.calls("preview")) == 1
-    assert not (world.folder / "modules.jsonl").exists()
+    assert not (world.folder / "actions.jsonl").exists()
 
 
 # --------------------------------------------------------------------------------------------- looking and getting in
@@ -421,7 +421,7 @@ def test_status_is_read_only_and_its_exit_code_tells(
     assert out.endswith(
         "\n  VM lab-vm-1 is not healthy: connection refused\n    → start what answers its probe: `make ssh STACK=lab VM=vm-1`\n"
     )
-    assert {line["verb"] for line in world.lines("modules.jsonl")} == {"list"}
+    assert {line["name"] for line in world.lines("actions.jsonl")} == {"machines.list"}
     looking = world.calls()[opened:]
     assert {call["words"][1] for call in looking} == {"export"}
 
@@ -554,13 +554,13 @@ def test_a_vm_joins_again_with_what_it_was_told(
     monkeypatch.setenv("VM", given)
     assert run(monkeypatch, "rejoin") == 0
     recorded = members.recorded(deployment(live))["lab-vm-2"]
-    assert world.modules("workloads", "join") == [{**recorded, "timeout_seconds": members.JOIN_SECONDS}]
+    assert world.requests("workloads.join") == [{**recorded, "timeout_seconds": members.JOIN_SECONDS}]
     assert capsys.readouterr().out.splitlines()[-3:] == [
         "lab-vm-2 joins the mesh again",
-        "  lab-vm-2 [   0.1 s] join is at work",
+        "  lab-vm-2 [   0.1 s] workloads.join is at work",
         f"lab-vm-2 is a healthy member of the mesh: WorkloadEntry vmns/{SECOND}",
     ]
-    assert world.modules("machines", "update") == []
+    assert world.requests("machines.update") == []
     assert {call["words"][0] for call in world.calls()} == {"stack", "config"}
 
 
@@ -570,7 +570,7 @@ def test_a_stopped_vm_is_started_to_join_again(
     joining(world, live, "stopped")
     monkeypatch.setenv("VM", "vm-2")
     assert run(monkeypatch, "rejoin") == 0
-    assert [document["name"] for document in world.modules("machines", "update")] == ["lab-vm-2"]
+    assert [document["name"] for document in world.requests("machines.update")] == ["lab-vm-2"]
     assert "machine lab-vm-2 is stopped; starting it\n" in capsys.readouterr().out
 
 
@@ -585,7 +585,7 @@ def test_a_vm_that_starts_elsewhere_waits_for_up_to_join_again(
     monkeypatch.setenv("VM", "vm-2")
     assert run(monkeypatch, "rejoin") == 1
     assert "has another address now; `make up STACK=lab` follows it" in capsys.readouterr().err
-    assert world.modules("workloads", "join") == []
+    assert world.requests("workloads.join") == []
 
 
 @pytest.mark.parametrize(("vm", "names"), [("", ["lab-a", "lab-b"]), ("b", ["lab-b"])])
@@ -605,7 +605,7 @@ def test_snapshots_are_taken_of_each_machine_in_turn(
     )
     monkeypatch.setenv("VM", vm)
     assert run(monkeypatch, "snapshot") == 0
-    assert [document["name"] for document in world.modules("machines", "snapshot")] == names
+    assert [document["name"] for document in world.requests("machines.snapshot")] == names
     shown = capsys.readouterr().out
     assert "multipass restore m.by-hand-1" in shown
     assert shown.splitlines()[-1].startswith("`make up STACK=lab` next")
@@ -643,7 +643,7 @@ def test_a_vm_that_cannot_join_again_is_told(
     monkeypatch.setenv("VM", given)
     assert run(monkeypatch, "rejoin") == 1
     assert capsys.readouterr().err.endswith(f"error: {said}\n")
-    assert world.modules("workloads", "join") == []
+    assert world.requests("workloads.join") == []
 
 
 def test_a_vm_that_never_joined_waits_for_up(
@@ -745,7 +745,7 @@ def test_up_ends_before_any_tool_where_machines_cannot_run(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse() -> None:
-        raise DriverError("nspawn machines need root: run as root, or use STACK=dev (multipass)")
+        raise Failure("nspawn machines need root: run as root, or use STACK=dev (multipass)")
 
     monkeypatch.setattr(workspace, "check_host", refuse)
     assert run(monkeypatch, "up") == 1
@@ -757,7 +757,7 @@ def test_up_ends_before_any_tool_where_multipass_does_not_answer(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse() -> None:
-        raise DriverError("the Multipass daemon does not run")
+        raise Failure("the Multipass daemon does not run")
 
     (world.project / "Pulumi.lab.yaml").write_text("config:\n  istio-vms:machines: {driver: multipass}\n")
     monkeypatch.setattr(workspace, "check_multipass", refuse)

@@ -101,7 +101,7 @@ def test_a_line_is_shown_when_it_ends_and_a_sign_of_life_at_once() -> None:
 
 
 def test_each_failed_resource_has_its_line_and_the_last_says_what_to_do(stack: Stack, world: World) -> None:
-    command = 'exit status 1: running "python3 -m components.workloads join":\n[   0.1 s] waiting\nerror: {}\n\n'
+    command = 'exit status 1: running "actions/run workloads.join":\n[   0.1 s] waiting\nerror: {}\n\n'
     world.put("up.code", "1")
     world.put(
         "up.events",

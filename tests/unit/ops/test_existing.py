@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from components.cluster.claim import NOTE
-from components.kube import ApiCluster, KubeError
-from components.workloads.certificate import Certificate
+from actions.cluster.claim import NOTE
+from actions.kube import ApiCluster, KubeError
+from actions.workloads.certificate import Certificate
 from ops.errors import OpsError
 from ops.repair import repair
 from ops.status import look as looking
@@ -21,7 +21,7 @@ from tests.unit.ops.test_status import ENDS, FIRST, Lab, deployment, proxy
 
 def claim(api: Api) -> dict[str, Any]:
     document = {"kubeconfig": api.kubeconfig, "owner": "istio-vms/lab", "namespaces": ["vmns"]}
-    return command("cluster-claim", "components.cluster", "claim", document, hidden=True)
+    return command("cluster-claim", "cluster.claim", document, hidden=True)
 
 
 def begun(world: World, *resources: dict[str, Any]) -> None:
@@ -32,16 +32,16 @@ def begun(world: World, *resources: dict[str, Any]) -> None:
 def test_down_gives_back_what_was_being_taken(stack: Stack, world: World, api: Api) -> None:
     begun(world, claim(api), machine("lab-vm-1", driver="existing"), machine("lab-agent-1"))
     repair(stack, to_destroy=True)
-    assert [one["owner"] for one in world.modules("cluster", "release")] == ["istio-vms/lab"]
-    assert [one["name"] for one in world.modules("machines", "delete")] == ["lab-vm-1"]
+    assert [one["owner"] for one in world.requests("cluster.release")] == ["istio-vms/lab"]
+    assert [one["name"] for one in world.requests("machines.delete")] == ["lab-vm-1"]
 
 
 def test_up_gives_back_what_was_being_taken_before_it_takes_it_again(stack: Stack, world: World, api: Api) -> None:
     """By then it may not be wanted any more."""
     begun(world, claim(api), machine("lab-vm-1", driver="existing"))
     assert not repair(stack).replace
-    assert [one["owner"] for one in world.modules("cluster", "release")] == ["istio-vms/lab"]
-    assert [one["name"] for one in world.modules("machines", "delete")] == ["lab-vm-1"]
+    assert [one["owner"] for one in world.requests("cluster.release")] == ["istio-vms/lab"]
+    assert [one["name"] for one in world.requests("machines.delete")] == ["lab-vm-1"]
     assert json.loads((world.folder / "imported.json").read_text())["deployment"]["pending_operations"] == []
 
 
@@ -64,7 +64,7 @@ def test_what_the_state_has_taken_is_not_given_back(stack: Stack, world: World, 
     pending = [{"type": "creating", "resource": one} for one in (other, moved, host)]
     world.put("deployment.json", {"resources": [host, claim(api)], "pending_operations": pending})
     repair(stack)
-    assert world.modules("cluster", "release") == world.modules("machines", "delete") == []
+    assert world.requests("cluster.release") == world.requests("machines.delete") == []
 
 
 def test_down_stops_before_anything_goes_when_the_cluster_refuses_old_credentials(

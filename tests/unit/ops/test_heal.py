@@ -33,7 +33,7 @@ def run(stack: Stack, api: Api, suspects: tuple[str, ...] = ()) -> Healed:
 
 
 def joined(world: World) -> list[str]:
-    return sorted(document["ssh"]["host"] for document in world.modules("workloads", "join"))
+    return sorted(document["ssh"]["host"] for document in world.requests("workloads.join"))
 
 
 def test_a_member_whose_entry_is_gone_joins_again(
@@ -42,7 +42,7 @@ def test_a_member_whose_entry_is_gone_joins_again(
     cluster.entry(FIRST)
     world.put("workloads.join.json", JOINED)
     healed = run(stack, cluster)
-    assert world.modules("workloads", "join") == [
+    assert world.requests("workloads.join") == [
         {
             **members.recorded(deployment(cluster))["lab-vm-2"],
             "timeout_seconds": members.JOIN_SECONDS,
@@ -50,7 +50,7 @@ def test_a_member_whose_entry_is_gone_joins_again(
     ]
     assert healed.at and not healed.failed and not healed.in_vain
     said = capsys.readouterr().out
-    assert "heal: lab-vm-2 joins the mesh again\n  lab-vm-2 [   0.1 s] join is at work\n" in said
+    assert "heal: lab-vm-2 joins the mesh again\n  lab-vm-2 [   0.1 s] workloads.join is at work\n" in said
     assert "PRIVATE" not in said
 
 

@@ -16,7 +16,7 @@ TOLD = {"node": "lab-agent-1", "machine": {"host": "h"}, "pod_range": "10.42.2.0
 
 
 def member_of(name: str, **machine: Any) -> dict[str, Any]:
-    return command(f"{name}-node", "components.cluster", "member", {"node": name, "servers": [], **machine})
+    return command(f"{name}-node", "cluster.member", {"node": name, "servers": [], **machine})
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_where_every_node_is_there_one_look_is_enough(
 ) -> None:
     shows(monkeypatch, WELL)
     assert bring_back(stack, state) == ()
-    assert not (world.folder / "modules.jsonl").exists()
+    assert not (world.folder / "actions.jsonl").exists()
 
 
 def test_a_node_that_was_deleted_registers_again(
@@ -55,8 +55,8 @@ def test_a_node_that_was_deleted_registers_again(
 ) -> None:
     shows(monkeypatch, GONE, WELL)
     assert bring_back(stack, state) == ("lab-agent-1",)
-    assert [document["node"] for document in world.modules("cluster", "member")] == ["lab-agent-1"]
-    assert world.modules("cluster", "renumber") == []
+    assert [document["node"] for document in world.requests("cluster.member")] == ["lab-agent-1"]
+    assert world.requests("cluster.renumber") == []
     assert "repair: lab-agent-1 registers with the cluster again\n  lab-agent-1 [" in capsys.readouterr().out
 
 
@@ -66,7 +66,7 @@ def test_pods_that_nobody_reaches_since_start_anew(
 ) -> None:
     left = shows(monkeypatch, *looks)
     assert bring_back(stack, state) == ("lab-agent-1",)
-    assert world.modules("cluster", "renumber") == [TOLD]
+    assert world.requests("cluster.renumber") == [TOLD]
     assert left() == 0
 
 
@@ -89,7 +89,7 @@ def test_an_earlier_versions_node_without_its_machine_keeps_its_pods(
 ) -> None:
     shows(monkeypatch, ELSEWHERE)
     assert bring_back(stack, deployment(api, member_of("lab-agent-1"))) == ()
-    assert not (world.folder / "modules.jsonl").exists()
+    assert not (world.folder / "actions.jsonl").exists()
 
 
 @pytest.mark.parametrize("resources", [[], [member_of("lab-server-1")]], ids=["nothing", "a cluster half made"])

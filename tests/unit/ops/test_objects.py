@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from components.kube import ApiCluster, KubeError
+from actions.kube import ApiCluster, KubeError
 from ops.objects import Differences, compare
 from tests.unit.ops.conftest import Api, secret, urn
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from components.kube import ApiCluster
+from actions.kube import ApiCluster
 from ops import pending, state
 from ops.objects import RELEASE, place
 from ops.workspace import Stack
@@ -206,7 +206,7 @@ def test_without_an_answer_of_the_cluster_they_stay_for_the_next_run(stack: Stac
     "resource",
     [
         {**begun()["resource"], "id": "vmns/allow"},
-        {**command("vm-1-join", "components.workloads", "join", {}), "id": "vm-1-join"},
+        {**command("vm-1-join", "workloads.join", {}), "id": "vm-1-join"},
         {"urn": urn(RELEASE, "istiod"), "type": RELEASE, "custom": True, "id": "istio-system/istiod"},
     ],
     ids=["object", "command", "release"],
@@ -227,7 +227,7 @@ def test_providers_are_not_touched(stack: Stack) -> None:
 
 def test_a_cluster_that_was_given_back_is_taken_anew(stack: Stack, api: Any) -> None:
     document = {"kubeconfig": api.kubeconfig, "owner": "istio-vms/lab"}
-    claim = {**command("cluster-claim", "components.cluster", "claim", document), "id": "claim"}
+    claim = {**command("cluster-claim", "cluster.claim", document), "id": "claim"}
     operation = {"type": "deleting", "resource": claim}
     assert "cluster-claim" not in named(settled(stack, None, [operation], claim))
     api.objects["/api/v1/namespaces/kube-system/configmaps/istio-vms"] = {"data": {"owner": "istio-vms/lab"}}

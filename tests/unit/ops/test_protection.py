@@ -18,7 +18,7 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def node(name: str, of: dict[str, Any]) -> dict[str, Any]:
-    made = command(f"{name}-node", "components.cluster", "member", {"node": name, "servers": []})
+    made = command(f"{name}-node", "cluster.member", {"node": name, "servers": []})
     return {**made, "propertyDependencies": {"triggers": [of["urn"]], "stdin": [of["urn"]]}}
 
 

@@ -76,12 +76,12 @@ def test_addresses_that_come_back_at_once_are_no_difference(api: Api, at: Callab
 
 
 ROOT = command(
-    "root-certificate", "components.mesh", "root-certificate", {"namespace": "istio-system"}, hidden=True,
+    "root-certificate", "mesh.root-certificate", {"namespace": "istio-system"}, hidden=True,
     printed={"root_certificate": "OLD"},
 )  # fmt: skip
 CONFIG = {"trust_domain": "cluster.local", "mesh_id": "mesh1", "proxy_config": {"concurrency": 2}}
 MESH = command(
-    "mesh-config", "components.mesh", "mesh-config", {"namespace": "istio-system", "revision": "1-32"}, hidden=True,
+    "mesh-config", "mesh.mesh-config", {"namespace": "istio-system", "revision": "1-32"}, hidden=True,
     printed=CONFIG,
 )  # fmt: skip
 MESH_TEXT = "defaultConfig: {concurrency: %s, discoveryAddress: a, meshId: mesh1}\ntrustDomain: cluster.local\n"
@@ -188,7 +188,7 @@ def test_a_cluster_that_does_not_answer_is_told(
 
 
 def test_what_was_never_read_has_not_moved(api: Api) -> None:
-    begun = command("x-addresses", "components.mesh", "gateway-addresses", {"service": "x"}, hidden=True)
+    begun = command("x-addresses", "mesh.gateway-addresses", {"service": "x"}, hidden=True)
     assert outdated(deployment(api, begun), never) == []
     assert outdated({}, never) == []
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from components.kube import Cluster
+from actions.kube import Cluster
 from ops import releases
 from ops.objects import RELEASE, Differences, compare
 from ops.places import Place

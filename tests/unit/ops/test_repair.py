@@ -120,7 +120,7 @@ def test_nothing_pending_nothing_done(stack: Stack, world: World, capsys: pytest
     assert repair(stack) == Repaired([], [])
     assert not world.calls("stack", "import")
     assert not (world.folder / "helm.words").exists()
-    assert world.modules("machines", "update") == []
+    assert world.requests("machines.update") == []
     assert capsys.readouterr().out == ""
 
 
@@ -241,7 +241,7 @@ def test_down_does_not_wait_for_the_cluster_nor_start_machines(stack: Stack, wor
     world.put("deployment.json", {"resources": resources, "pending_operations": [release({"name": "istiod-1"})]})
     assert repair(stack, to_destroy=True) == Repaired()
     assert not (world.folder / "helm.words").exists()
-    assert not (world.folder / "modules.jsonl").exists()
+    assert not (world.folder / "actions.jsonl").exists()
     assert world.calls("stack", "import")
 
 
@@ -257,8 +257,8 @@ def test_stopped_machines_start_and_gone_ones_are_replaced(
     world.put("machines.list.json", [{"name": name, "state": state} for name, state in states.items()])
     repaired = repair(stack)
     assert repaired == Repaired(["lab-b", "lab-c"], [machines[3]["urn"]], False, begun=("lab-other",))
-    assert world.modules("machines", "list") == [{"driver": "nspawn", "owner": "istio-vms/lab"}]
-    started = world.modules("machines", "update")
+    assert world.requests("machines.list") == [{"driver": "nspawn", "owner": "istio-vms/lab"}]
+    started = world.requests("machines.update")
     assert sorted(document["name"] for document in started) == ["lab-b", "lab-c"]
     assert started[0]["user_data"] == "#cloud-config"
     said = capsys.readouterr().out
@@ -325,7 +325,7 @@ def test_machines_are_not_followed_to_be_destroyed(stack: Stack, world: World) -
 def test_existing_hosts_are_neither_started_nor_replaced(stack: Stack, world: World) -> None:
     world.put("deployment.json", {"resources": [machine("lab-a", driver="existing")]})
     assert repair(stack) == Repaired([], [])
-    assert not (world.folder / "modules.jsonl").exists()
+    assert not (world.folder / "actions.jsonl").exists()
 
 
 def test_machines_that_never_got_into_the_state_are_swept(
@@ -335,22 +335,22 @@ def test_machines_that_never_got_into_the_state_are_swept(
     world.put("machines.list.json", [{"name": "lab-a", "state": "stopped"}])
     sweep(stack)
     owner = {"driver": "nspawn", "owner": "istio-vms/lab"}
-    assert world.modules("machines", "list") == [owner]
-    assert world.modules("machines", "delete") == [{**owner, "name": "lab-a"}]
+    assert world.requests("machines.list") == [owner]
+    assert world.requests("machines.delete") == [{**owner, "name": "lab-a"}]
     assert "removing machine lab-a" in capsys.readouterr().out
 
 
 def test_machines_of_a_stack_that_was_never_up_from_here_are_not_swept(stack: Stack, world: World) -> None:
     world.put("machines.list.json", [{"name": "lab-a", "state": "running"}])
     sweep(stack)
-    assert not (world.folder / "modules.jsonl").exists()
+    assert not (world.folder / "actions.jsonl").exists()
 
 
 def test_existing_hosts_are_not_swept(stack: Stack, world: World) -> None:
     (world.project / "Pulumi.lab.yaml").write_text("config:\n  istio-vms:machines: {driver: existing}\n")
     remember(stack)
     sweep(stack)
-    assert not (world.folder / "modules.jsonl").exists()
+    assert not (world.folder / "actions.jsonl").exists()
 
 
 def test_machines_and_nodes_that_are_not_wanted_any_more_go(
@@ -358,15 +358,15 @@ def test_machines_and_nodes_that_are_not_wanted_any_more_go(
 ) -> None:
     """After `up`, when it is known what is wanted: a VM and an agent that a killed run began, of which the agent had registered."""
     servers = [{"name": "lab-server-1", "ssh": {"host": "10.89.0.11"}}]
-    member = command("n", "components.cluster", "member", {"node": "lab-server-1", "servers": servers})
+    member = command("n", "cluster.member", {"node": "lab-server-1", "servers": servers})
     world.put("machines.list.json", [{"name": name} for name in ("lab-server-1", "lab-vm-2", "lab-agent-1")])
     api.objects["/api/v1/nodes/lab-agent-1"] = {"metadata": {"name": "lab-agent-1"}}
     kept = {"resources": [machine("lab-server-1"), member, provider(api.kubeconfig)]}
     clear_up(stack, kept, Repaired(begun=("lab-agent-1", "lab-server-1", "lab-vm-2")))
     owner = {"driver": "nspawn", "owner": "istio-vms/lab"}
     gone = [{**owner, "name": name} for name in ("lab-vm-2", "lab-agent-1")]
-    assert world.modules("machines", "delete") == gone
-    assert world.modules("cluster", "leave") == [{"node": "lab-agent-1", "servers": servers}]
+    assert world.requests("machines.delete") == gone
+    assert world.requests("cluster.leave") == [{"node": "lab-agent-1", "servers": servers}]
     said = capsys.readouterr().out
     assert "removing machine lab-vm-2, which an earlier run began and which is not wanted any more" in said
     assert "taking node lab-agent-1 out of the cluster" in said
@@ -374,7 +374,7 @@ def test_machines_and_nodes_that_are_not_wanted_any_more_go(
 
 def test_without_anything_begun_the_driver_is_not_asked(stack: Stack, world: World) -> None:
     clear_up(stack, {"resources": [machine("lab-a")]}, Repaired())
-    assert not (world.folder / "modules.jsonl").exists()
+    assert not (world.folder / "actions.jsonl").exists()
 
 
 # --------------------------------------------------------------------------------------------- the cluster

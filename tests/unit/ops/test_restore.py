@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from components.kube import ApiCluster, KubeError, Unreachable
+from actions.kube import ApiCluster, KubeError, Unreachable
 from ops import restore
 from ops.objects import Differences, place
 from tests.unit.ops.conftest import secret

@@ -70,7 +70,7 @@ def test_an_istiod_that_cannot_go_is_said_before_anything_is_done(
 
 def reinjection(api: Api) -> dict[str, Any]:
     document = {"kubeconfig": api.kubeconfig, "namespaces": ["sample"], "revision": "new"}
-    return command("reinjection", "components.mesh", "reinject", document, hidden=True, printed={"restarted": []})
+    return command("reinjection", "mesh.reinject", document, hidden=True, printed={"restarted": []})
 
 
 def pod(name: str, revision: str) -> dict[str, Any]:

@@ -19,9 +19,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def deployment(kubeconfig: str, names: tuple[str, ...] = NAMES) -> dict[str, Any]:
     listed = [{"name": name, "ssh": {"host": f"10.89.0.1{i}"}} for i, name in enumerate(names)]
-    nodes = [
-        command(f"{name}-node", "components.cluster", "member", {"node": name, "servers": listed}) for name in names
-    ]
+    nodes = [command(f"{name}-node", "cluster.member", {"node": name, "servers": listed}) for name in names]
     return {"resources": [provider(kubeconfig), *nodes]}
 
 

@@ -17,11 +17,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from rich.console import Console
 
-from components.kube import ApiCluster, KubeError, Ran
-from components.workloads import certificate
-from components.workloads.certificate import Certificate
-from components.workloads.files import ROOT_CERTIFICATE
-from components.workloads.vm import Vm, VmUnreachable
+from actions.kube import ApiCluster, KubeError, Ran
+from actions.workloads import certificate
+from actions.workloads.certificate import Certificate
+from actions.workloads.files import ROOT_CERTIFICATE
+from actions.workloads.vm import Vm, VmUnreachable
 from ops.finding import Finding
 from ops.objects import BUSY
 from ops.status import look as looking
@@ -515,7 +515,7 @@ def a_group_more(lab: Lab) -> None:
 
 
 def cut_off(lab: Lab) -> None:
-    lab.pending.append({"type": "creating", "resource": command("vm-3-join", "m", "v", {})})
+    lab.pending.append({"type": "creating", "resource": command("vm-3-join", "a.b", {})})
 
 
 HARMS: list[tuple[Callable[[Lab], None], list[tuple[str, str]], str]] = [
@@ -653,7 +653,7 @@ def test_existing_hosts_are_nobodys_to_judge(lab: Lab) -> None:
     found = look(lab.stack, deployment(lab.api))
     assert {one.state for one in found.machines} == {"existing"}
     assert all(one.well for one in found.machines)
-    assert lab.world.modules("machines", "list") == []
+    assert lab.world.requests("machines.list") == []
 
 
 def test_a_revision_that_should_have_no_pods_is_well() -> None:

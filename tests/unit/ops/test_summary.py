@@ -120,7 +120,7 @@ def test_members_of_one_service_have_one_line_for_it(api: Api) -> None:
 def test_evidence_has_the_fields_of_the_proof() -> None:
     from dataclasses import asdict
 
-    from components.samples.proof import Evidence
+    from actions.samples.proof import Evidence
 
     made = asdict(Evidence("vm", "pod a", "http://b", 200, "mutual-tls", "spiffe://c", "spiffe://d"))
     assert summary.evidence(made) == "pod a → http://b:\n    200, mutual TLS as spiffe://c"

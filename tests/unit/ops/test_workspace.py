@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from actions.registry import LIST, PROVE
 from ops import workspace
 from ops.errors import OpsError
 from ops.files import secret_file
@@ -404,10 +405,10 @@ def test_a_machine_without_pulumi_is_told_how_to_get_it(world: World, monkeypatc
 def test_a_document_travels_on_stdin_only(stack: Stack, world: World) -> None:
     world.put("machines.list.json", [{"name": "a"}])
     said: list[str] = []
-    answer = stack.module("components.machines", "list", {"key": "hunter2" * 50_000}, tell=said.append)
+    answer = stack.act(LIST, {"key": "hunter2" * 50_000}, tell=said.append)
     assert answer == [{"name": "a"}]
-    assert said == ["[   0.1 s] list is at work"]
-    (call,) = [json.loads(line) for line in (world.folder / "modules.jsonl").read_text().splitlines()]
+    assert said == ["[   0.1 s] machines.list is at work"]
+    (call,) = [json.loads(line) for line in (world.folder / "actions.jsonl").read_text().splitlines()]
     assert "hunter2" in call["document"]["key"]
     assert "hunter2" not in " ".join(call["argv"])
 
@@ -415,7 +416,7 @@ def test_a_document_travels_on_stdin_only(stack: Stack, world: World) -> None:
 def test_a_failing_module_says_why_in_a_line(stack: Stack, world: World) -> None:
     world.put("samples.prove.error", "error: 2 call(s) failed within 60 s:\n  pod → a: 503\n  a → pods: 403")
     with pytest.raises(OpsError) as raised:
-        stack.module("components.samples", "prove", {})
+        stack.act(PROVE, {})
     assert str(raised.value) == "2 call(s) failed within 60 s: pod → a: 503 a → pods: 403"
 
 

@@ -16,7 +16,7 @@ def host_keys(about: Resource) -> list[str]:
 
 
 def ran(document: Any) -> Resource:
-    return command(create="python3 -m components.workloads join", stdin=json.dumps(document))
+    return command(create="actions/run workloads.join", stdin=json.dumps(document))
 
 
 def test_a_connection_knows_its_host_and_its_proxy() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from components.artifacts import MachineArtifact, fetch_script
+from actions.artifacts import MachineArtifact, fetch_script
 from policy.rules.model import SECRET, UNKNOWN, Resource
 from tests.unit.policy.conftest import command, deployment, release, said
 

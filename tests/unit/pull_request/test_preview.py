@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from components.command_line import Failure
+from actions.protocol import Failure
 from pull_request.preview import could_not, read
 from tests.unit.pull_request.conftest import PREVIEWS, captured, document, step
 

@@ -20,7 +20,7 @@ EVERY = sorted(DRIVERS)
         ("tests/engine/programs/kubernetes/Pulumi.yaml", []),
         ("Pulumi.yaml", EVERY),
         ("__main__.py", EVERY),
-        ("components/machines/nspawn/driver.py", EVERY),
+        ("actions/machines/nspawn/driver.py", EVERY),
         ("requirements.txt", EVERY),
         ("requirements-dev.txt", []),
         ("pyproject.toml", []),

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from components import ssh
-from components.command_line import Failure, parse
-from components.kube import ApiObject, Ran
-from components.samples import proof
-from components.samples.proof import ProveRequest, Response, identities, prove
-from components.ssh import side_by_side
+from actions import ssh
+from actions.kube import ApiObject, Ran
+from actions.protocol import Failure, parse
+from actions.samples import proof
+from actions.samples.proof import ProveRequest, Response, identities, prove
+from actions.ssh import side_by_side
 
 DOCUMENT: dict[str, Any] = {
     "kubeconfig": "secret",

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from components.command_line import Failure
-from components.kube import Ran
+from actions.kube import Ran
+from actions.protocol import Failure
 from verify.calls import EMPTY, REFUSED, RESET, TIMED_OUT, Answer, PodCaller, VmCaller, answers, command, longest, tally
 
 BODIES = {

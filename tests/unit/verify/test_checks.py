@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from components.command_line import Failure
-from components.workloads import certificate
+from actions.protocol import Failure
+from actions.workloads import certificate
 from tests.unit.verify.world import (
     EPOCH,
     FORBIDDEN,

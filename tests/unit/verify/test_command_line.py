@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from components.command_line import Failure
-from components.ssh import SshError
+from actions.protocol import Failure
+from actions.ssh import SshError
 from ops.errors import OpsError
 from ops.workspace import ROOT
 from tests.unit.ops.test_status import HARMS

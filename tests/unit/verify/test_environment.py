@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from components.command_line import Failure
-from components.kube import ApiObject
+from actions.kube import ApiObject
+from actions.protocol import Failure
 from ops.status.model import Status
 from tests.unit.test_settings import LAB, parse, put, without_samples
 from verify import environment

@@ -14,13 +14,13 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
-from components.command_line import Failure
-from components.kube import ApiObject, Ran
-from components.machines.cloud_init import APPLICATION_UNIT, FAULT_FILE
+from actions.kube import ApiObject, Ran
+from actions.protocol import Failure
+from actions.samples.application import APPLICATION_UNIT, FAULT_FILE
+from actions.workloads.certificate import Certificate
+from actions.workloads.files import TOKEN
+from actions.workloads.on_vm import UNIT
 from components.settings import Settings, parse
-from components.workloads.certificate import Certificate
-from components.workloads.files import TOKEN
-from components.workloads.on_vm import UNIT
 from ops.finding import Finding as Found
 from ops.status.model import Status
 from tests.unit.test_settings import LAB

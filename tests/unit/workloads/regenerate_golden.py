@@ -22,9 +22,9 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
-from components.command_line import Deadline
-from components.kube import ApiCluster, Cluster, KubeError, wait
-from components.workloads.files import MemberSpec
+from actions.kube import ApiCluster, Cluster, KubeError, wait
+from actions.protocol import Deadline
+from actions.workloads.files import MemberSpec
 
 GOLDEN = Path(__file__).with_name("golden")
 API_PORT = 36443

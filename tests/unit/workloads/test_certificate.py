@@ -10,9 +10,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from components.workloads import certificate
-from components.workloads.certificate import Certificate
-from components.workloads.vm import Vm
+from actions.workloads import certificate
+from actions.workloads.certificate import Certificate
+from actions.workloads.vm import Vm
 
 ID = "spiffe://cluster.local/ns/vmns/sa/app-sa"
 ISSUED = datetime(2026, 11, 21, 10, tzinfo=UTC)

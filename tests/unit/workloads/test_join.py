@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from components import command_line, ssh
-from components.command_line import Failure, Ssh, parse
-from components.kube import ApiObject, KubeError, Ran, Unreachable
-from components.workloads.files import TOKEN, UNIT_DROP_IN
-from components.workloads.join import Join, JoinRequest, leave
-from components.workloads.vm import Vm, VmError, VmUnreachable
+from actions import protocol, ssh
+from actions.kube import ApiObject, KubeError, Ran, Unreachable
+from actions.protocol import Failure, Ssh, parse
+from actions.workloads.files import TOKEN, UNIT_DROP_IN
+from actions.workloads.join import Join, JoinRequest, leave
+from actions.workloads.vm import Vm, VmError, VmUnreachable
 from tests.unit.workloads.test_certificate import signed
 from tests.unit.workloads.test_routes import node
 
@@ -157,7 +157,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     made = Clock()
-    monkeypatch.setattr(command_line, "time", SimpleNamespace(monotonic=lambda: made.now))
+    monkeypatch.setattr(protocol, "time", SimpleNamespace(monotonic=lambda: made.now))
     yield made
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.command_line import Failure, parse
-from components.workloads.files import (
+from actions.protocol import Failure, parse
+from actions.workloads.files import (
     CLUSTER_ENV,
     KEEPALIVE_DROP_IN,
     TOKEN,

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-import components.workloads.on_vm as on_vm
-from components.workloads.files import (
+import actions.workloads.on_vm as on_vm
+from actions.workloads.files import (
     CLUSTER_ENV,
     KEEPALIVE_DROP_IN,
     MESH_CONFIG,
@@ -331,7 +331,7 @@ def test_a_run_killed_between_the_files_and_the_restart_is_repaired(machine: Mac
 
 
 def test_the_drop_in_restores_the_block_after_cloud_init_rewrote_hosts(machine: Machine) -> None:
-    from components.workloads.files import unit_drop_in
+    from actions.workloads.files import unit_drop_in
 
     machine.install()
     (machine.root / "etc/hosts").write_text("127.0.0.1 localhost\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from components.workloads.routes import Route, to_pods
+from actions.workloads.routes import Route, to_pods
 
 
 def node(address: str, *cidrs: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.cluster import kubeconfig
+from actions.cluster import kubeconfig
 from components.cluster.existing import ExistingCluster
 
 config = pulumi.Config()

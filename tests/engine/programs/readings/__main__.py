@@ -4,22 +4,29 @@ import pulumi
 import pulumi_command as command
 import pulumi_kubernetes as k8s
 
-from components.local_command import answer, run_module
+from actions.registry import GATEWAY_ADDRESSES, MESH_CONFIG, ROOT_CERTIFICATE
+from components.action import run
 
 config = pulumi.Config()
 kubeconfig = config.require("kubeconfig")
 provider = k8s.Provider("cluster", kubeconfig=kubeconfig)
 about = {"kubeconfig": pulumi.Output.secret(kubeconfig), "namespace": config.require("namespace")}
 documents = {
-    "root-certificate": about,
-    "mesh-config": {**about, "revision": "1-32"},
-    "gateway-addresses": {**about, "service": "gateway", "ports": {"tls-istiod": 15013}, "timeout_seconds": 5},
+    ROOT_CERTIFICATE: about,
+    MESH_CONFIG: {**about, "revision": "1-32"},
+    GATEWAY_ADDRESSES: {**about, "service": "gateway", "ports": {"tls-istiod": 15013}, "timeout_seconds": 5},
 }
+
+
+def verb(action):
+    return action.name.partition(".")[2]
+
+
 readings = {
-    verb: run_module(verb, "components.mesh", verb, document, pulumi.ResourceOptions())
-    for verb, document in documents.items()
+    verb(action): run(verb(action), action, document, pulumi.ResourceOptions())
+    for action, document in documents.items()
 }
-told = pulumi.Output.all(**{verb: answer(reading) for verb, reading in readings.items()})
+told = pulumi.Output.all(**{name: reading.result for name, reading in readings.items()})
 member = command.local.Command(
     "member",
     create=f"(cat; echo) | tee -a {config.require('log')}",

@@ -1,0 +1,1 @@
+"""Machines: the contract of their drivers, and a module for each driver."""

@@ -1,0 +1,1 @@
+"""What is read from a running mesh, and pods that have to get another sidecar."""

@@ -1,0 +1,1 @@
+"""The proof that pods and virtual machines call each other."""

@@ -1,0 +1,1 @@
+"""Machines: one component whatever driver makes them."""
