@@ -10,6 +10,7 @@ import pulumi_command as command
 
 from actions.registry import DELETE, ENSURE, MAKE_SECRETS, UPDATE
 from components.action import run
+from components.settings import DriverName, MountSettings, NetworkSettings, Sizes, mib
 
 
 class SshKeyArgs(TypedDict):
@@ -52,31 +53,25 @@ class SshKey(pulumi.ComponentResource):
 
 
 class MachineArgs(TypedDict):
-    """What a machine should be; `actions.machines.driver.MachineSpec` has the units."""
+    """What a machine should be."""
 
-    driver: str
-    """`nspawn`, `multipass` or `existing`."""
+    driver: DriverName
     owner: str
     """Whose machine it is: `<project>/<stack>`."""
-    cpus: int
-    memory_mib: int
-    disk_gib: int
+    sizes: Sizes
     image: str
     """What to boot, in the driver's terms."""
     user: str
     """The user that the key opens; it may become root by sudo."""
     user_data: pulumi.Input[str]
     """cloud-init user-data: what the machine does at its first boot. A change counts for machines made later."""
-    public_key: pulumi.Input[str]
-    """The key that user-data lets in; another key makes a new machine, but for an existing one, where its owner lets keys in."""
-    network: Mapping[str, Any]
-    """`{name, cidr}`."""
-    mounts: Sequence[Mapping[str, str]]
-    """Read-only folders: `{source, target}`."""
+    key: SshKey
+    """What opens the machine; another key makes a new machine, but for an existing host, whose owner lets keys in."""
+    network: NetworkSettings
+    mounts: Sequence[MountSettings]
+    """Read-only folders."""
     options: Mapping[str, Any]
     """The driver's own options."""
-    private_key: pulumi.Input[str]
-    """The key that opens the machine. Secret."""
 
 
 class Machine(pulumi.ComponentResource):
@@ -97,20 +92,20 @@ class Machine(pulumi.ComponentResource):
         """Make the machine; returns as soon as it has an address and a host key."""
         super().__init__("istio-vms:machines:Machine", name, None, opts)
         self.machine_name = name
-        document = {key: value for key, value in args.items() if key not in ("private_key", "public_key")}
+        network = {"name": args["network"].name, "cidr": args["network"].cidr or ""}
         ensured = run(
             f"{name}-machine",
             ENSURE,
-            {**document, "name": name},
+            _spec(name, args) | {"network": network},
             # The driver refuses a second machine of the same name: the old one has to go first.
             pulumi.ResourceOptions(parent=self, delete_before_replace=True),
             update=UPDATE,
             delete=DELETE,
             replace_on=[
-                args["driver"],
+                args["driver"].value,
                 args["image"],
-                "" if args["driver"] == "existing" else args["public_key"],
-                args["network"],
+                "" if args["driver"] is DriverName.EXISTING else args["key"].public_key,
+                network,
                 args["options"].get("host"),
             ],
         )
@@ -119,7 +114,7 @@ class Machine(pulumi.ComponentResource):
         self.resource = ensured.resource
         self._port = state.apply(lambda known: known.port)
         self._user = state.apply(lambda known: known.user)
-        self._private_key = pulumi.Output.secret(args["private_key"])
+        self._private_key = pulumi.Output.secret(args["key"].private_key)
         self.address = state.apply(lambda known: known.address)
         self.host_key = state.apply(lambda known: known.host_key)
         self.connection = pulumi.Output.secret(
@@ -148,3 +143,21 @@ class Machine(pulumi.ComponentResource):
             dial_error_limit=60,
             per_dial_timeout=5,
         )
+
+
+def _spec(name: str, args: MachineArgs) -> dict[str, Any]:
+    """`actions.machines.driver.MachineSpec`, but for the network."""
+    sizes = args["sizes"]
+    return {
+        "name": name,
+        "driver": args["driver"].value,
+        "owner": args["owner"],
+        "cpus": sizes.cpus,
+        "memory_mib": mib(sizes.memory),
+        "disk_gib": mib(sizes.disk) // 1024,
+        "image": args["image"],
+        "user": args["user"],
+        "user_data": args["user_data"],
+        "mounts": [mount.model_dump() for mount in args["mounts"]],
+        "options": args["options"],
+    }

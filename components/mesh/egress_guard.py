@@ -21,20 +21,14 @@ from pulumi_kubernetes.networking import v1 as networking
 from components.cluster.access import ClusterAccess
 
 
-class Guard(TypedDict):
-    """One namespace, and the VMs that its pods cannot reach."""
-
-    namespace: pulumi.Input[str]
-    addresses: Sequence[pulumi.Input[str]]
-    """The VMs' IPv4 addresses. Without any there is nothing to guard, and no policy."""
-
-
 class EgressGuardsArgs(TypedDict):
     """Guarded namespaces."""
 
     cluster: ClusterAccess
-    guards: Mapping[str, Guard]
-    """By the namespace's name, which becomes part of the resource's."""
+    namespaces: Mapping[str, pulumi.Input[str]]
+    """The namespaces themselves, by their names."""
+    guards: Mapping[str, Sequence[pulumi.Input[str]]]
+    """Names of namespaces to the IPv4 addresses of VMs that their pods cannot reach; without any there is no policy."""
 
 
 class EgressGuards(pulumi.ComponentResource):
@@ -43,14 +37,14 @@ class EgressGuards(pulumi.ComponentResource):
     def __init__(self, name: str, args: EgressGuardsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Apply them; the nodes' rules follow within a second or two."""
         super().__init__("istio-vms:mesh:EgressGuards", name, None, opts)
-        for key, guard in args["guards"].items():
-            if not guard["addresses"]:
+        for key, addresses in args["guards"].items():
+            if not addresses:
                 pulumi.log.warn(f"namespace {key} is not guarded: there is no VM yet to keep its pods from", self)
                 continue
             kubernetes.networking.v1.NetworkPolicy(
                 f"{name}-{key}",
-                metadata={"name": "egress-guard", "namespace": guard["namespace"]},
-                spec=everywhere_but(pulumi.Output.all(*guard["addresses"])),
+                metadata={"name": "egress-guard", "namespace": args["namespaces"][key]},
+                spec=everywhere_but(pulumi.Output.all(*addresses)),
                 opts=args["cluster"].options(self),
             )
         self.register_outputs({})

@@ -14,6 +14,7 @@ from components.cluster.access import ClusterAccess
 from components.mesh.charts import Charts, merged
 from components.mesh.control_plane import ControlPlane
 from components.mesh.objects import NETWORKING, host, istio_object
+from components.settings import EastWestPorts, IngressPorts
 
 ADDRESS_SECONDS = 180
 
@@ -91,9 +92,8 @@ class Gateway(pulumi.ComponentResource):
 class IngressGatewayArgs(GatewayArgs):
     """The ingress gateway."""
 
-    status_port: int
-    http_port: int
-    https_port: int
+    ports: IngressPorts
+    """Those of the Service."""
 
 
 class IngressGateway(Gateway):
@@ -101,7 +101,8 @@ class IngressGateway(Gateway):
 
     def __init__(self, name: str, args: IngressGatewayArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Install it on its ports; behind the Service Envoy keeps to 15021, 80 and 443."""
-        ports = {"status-port": args["status_port"], "http2": args["http_port"], "https": args["https_port"]}
+        wanted = args["ports"]
+        ports = {"status-port": wanted.status, "http2": wanted.http, "https": wanted.https}
         targets = {"status-port": 15021, "http2": 80, "https": 443}
         listed = [{"name": key, "port": ports[key], "targetPort": targets[key], "protocol": "TCP"} for key in ports]
         super().__init__(name, args, ports, {"service": {"ports": listed}}, opts, kind="IngressGateway")
@@ -115,12 +116,8 @@ class EastWestGatewayArgs(GatewayArgs):
     """The Istio network it leads into."""
     exposed: Sequence[str]
     """Services that other networks reach through it, `namespace/name` each; istiod always is."""
-    status_port: int
-    services_port: int
-    """Where other networks reach services by SNI (AUTO_PASSTHROUGH)."""
-    istiod_port: int
-    """Where VMs reach istiod: xDS and CA."""
-    webhook_port: int
+    ports: EastWestPorts
+    """Those of the Service: `services` by SNI (AUTO_PASSTHROUGH), `istiod` for VMs' xDS and CA."""
 
 
 class EastWestGateway(Gateway):
@@ -131,18 +128,19 @@ class EastWestGateway(Gateway):
 
     def __init__(self, name: str, args: EastWestGatewayArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Install it and expose istiod and the services of the mesh through it."""
-        self.istiod_port = args["istiod_port"]
+        wanted = args["ports"]
+        self.istiod_port = wanted.istiod
         ports = {
-            "status-port": args["status_port"],
-            "tls": args["services_port"],
-            "tls-istiod": args["istiod_port"],
-            "tls-webhook": args["webhook_port"],
+            "status-port": wanted.status,
+            "tls": wanted.services,
+            "tls-istiod": wanted.istiod,
+            "tls-webhook": wanted.webhook,
         }
         targets = {"status-port": 15021, "tls": 15443, "tls-istiod": 15012, "tls-webhook": 15017}
         values: dict[str, Any] = {
             "networkGateway": args["network"],
             "networkGatewayPorts": {key: {"port": ports[key], "targetPort": targets[key]} for key in ports},
-            "labels": {"istio": "eastwestgateway", "networking.istio.io/gatewayPort": str(args["services_port"])},
+            "labels": {"istio": "eastwestgateway", "networking.istio.io/gatewayPort": str(wanted.services)},
         }
         super().__init__(name, args, ports, values, opts, kind="EastWestGateway")
         self._expose(name, args["cluster"], args["control_plane"], args["exposed"])

@@ -11,21 +11,7 @@ from components.cluster.access import ClusterAccess
 from components.mesh.control_plane import NAMESPACE, ControlPlane
 from components.mesh.objects import SECURITY, istio_object
 from components.names import formerly, resource_name
-
-
-class Authorization(TypedDict):
-    """Who may call one application; anybody else gets 403, or on a TCP port a closed connection."""
-
-    name: str
-    """The policy's name."""
-    namespace: pulumi.Input[str]
-    """The application's namespace."""
-    namespace_name: str
-    """Its name, which becomes part of the resource's."""
-    app: str
-    """The label `app` of its pods and VMs."""
-    allow: Sequence[str]
-    """Service accounts, `namespace/name` each."""
+from components.settings import AuthorizationSettings, MtlsMode
 
 
 class MeshPoliciesArgs(TypedDict):
@@ -33,14 +19,16 @@ class MeshPoliciesArgs(TypedDict):
 
     cluster: ClusterAccess
     control_plane: ControlPlane
+    namespaces: Mapping[str, pulumi.Input[str]]
+    """The namespaces that policies are in, by their names."""
     trust_domain: str
     """The mesh's, with which every principal begins."""
-    mtls: str
-    """`STRICT` or `PERMISSIVE`: what sidecars of the whole mesh accept."""
-    namespace_mtls: Mapping[str, tuple[pulumi.Input[str], str]]
-    """Names of namespaces with a mode of their own to the namespace itself and that mode."""
-    authorization: Sequence[Authorization]
-    """Policies of one app add up: who any of them admits may call."""
+    mtls: MtlsMode
+    """What sidecars of the whole mesh accept."""
+    namespace_mtls: Mapping[str, MtlsMode]
+    """Names of namespaces with a mode of their own to that mode."""
+    authorization: Sequence[AuthorizationSettings]
+    """Who may call an application; anybody else gets 403, or on a TCP port a closed connection. Policies of one app add up."""
 
 
 class MeshPolicies(pulumi.ComponentResource):
@@ -52,20 +40,28 @@ class MeshPolicies(pulumi.ComponentResource):
         crds = args["control_plane"].crds
         options = args["cluster"].options(self, crds)
         # One called `default` in Istio's own namespace is the mesh's, in any other that namespace's.
-        modes = {NAMESPACE: (args["control_plane"].namespace, args["mtls"]), **args["namespace_mtls"]}
-        for key, (namespace, mode) in modes.items():
-            spec = {"mtls": {"mode": mode}}
-            istio_object(f"{name}-mtls-{key}", SECURITY, "PeerAuthentication", "default", namespace, spec, options)
-        for policy in args["authorization"]:
-            former = f"{name}-authorization-{policy['namespace_name']}-{policy['name']}"
+        modes = {NAMESPACE: args["mtls"], **args["namespace_mtls"]}
+        namespaces = {**args["namespaces"], NAMESPACE: args["control_plane"].namespace}
+        for key, mode in modes.items():
             istio_object(
-                resource_name("AuthorizationPolicy", (policy["namespace_name"], policy["name"])),
+                f"{name}-mtls-{key}",
+                SECURITY,
+                "PeerAuthentication",
+                "default",
+                namespaces[key],
+                {"mtls": {"mode": mode.value}},
+                options,
+            )
+        for policy in args["authorization"]:
+            former = formerly(f"{name}-authorization-{policy.namespace}-{policy.name}")
+            istio_object(
+                resource_name("AuthorizationPolicy", (policy.namespace, policy.name)),
                 SECURITY,
                 "AuthorizationPolicy",
-                policy["name"],
-                policy["namespace"],
-                authorization_spec(policy["app"], policy["allow"], args["trust_domain"]),
-                args["cluster"].options(self, crds, formerly=[formerly(former)]),
+                policy.name,
+                namespaces[policy.namespace],
+                authorization_spec(policy.app, policy.allow, args["trust_domain"]),
+                args["cluster"].options(self, crds, formerly=[former]),
             )
         self.register_outputs({})
 

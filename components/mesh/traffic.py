@@ -11,41 +11,13 @@ from components.cluster.access import ClusterAccess
 from components.mesh.control_plane import ControlPlane
 from components.mesh.objects import NETWORKING, host, istio_object
 from components.names import formerly, resource_name
+from components.settings import OutlierSettings, RetrySettings, RouteSettings
 
 RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled,reset,5xx"
 """What Istio retries by itself (its pilot/pkg/networking/core/route/retry), broken connections, and answers of 500 or more.
 
 Whatever the method: an application may get a call that it failed at again.
 """
-
-
-class Route(TypedDict):
-    """Where some requests go."""
-
-    headers: Mapping[str, str]
-    """Exact values that the requests have; none for all that are left."""
-    shares: Mapping[str, int]
-    """Versions to percent, 100 together."""
-
-
-class Retries(TypedDict):
-    """What a caller's sidecar does about a failed call; if it can, with another endpoint each time."""
-
-    attempts: int
-    """How often it tries again, after the first time."""
-    per_try_seconds: int
-    """How long each try may take."""
-
-
-class Outliers(TypedDict):
-    """When a caller's sidecar leaves an endpoint out for a while."""
-
-    consecutive_errors: int
-    """After so many in a row, at once: answers of 500 or more, and connections that fail."""
-    interval_seconds: int
-    """How often it looks whether the time of an endpoint that is left out is over."""
-    ejection_seconds: int
-    """How long it is left out the first time; it is longer with each further time."""
 
 
 class TrafficRoutingArgs(TypedDict):
@@ -61,11 +33,11 @@ class TrafficRoutingArgs(TypedDict):
     """The Service's name, which its two rules get too."""
     versions: Sequence[str]
     """Values of the label `version`, a subset each."""
-    routes: Sequence[Route]
+    routes: Sequence[RouteSettings]
     """The first that a request matches; without any, requests go to every endpoint, of whatever version."""
-    retries: Retries | None
+    retries: RetrySettings | None
     """Of every route; None for Istio's own."""
-    outliers: Mapping[str, Outliers]
+    outliers: Mapping[str, OutlierSettings]
     """By version. Only calls that a route sends to the version are counted."""
 
 
@@ -98,7 +70,7 @@ class TrafficRouting(pulumi.ComponentResource):
         self.register_outputs({})
 
 
-def destination_rule(name: str, versions: Sequence[str], outliers: Mapping[str, Outliers]) -> dict[str, Any]:
+def destination_rule(name: str, versions: Sequence[str], outliers: Mapping[str, OutlierSettings]) -> dict[str, Any]:
     """A subset for each version. No policy has `tls`, which leaves mutual TLS to Istio, in subsets too."""
     subsets: list[dict[str, Any]] = []
     for version in versions:
@@ -109,33 +81,32 @@ def destination_rule(name: str, versions: Sequence[str], outliers: Mapping[str, 
     return {"host": name, "subsets": subsets}
 
 
-def virtual_service(name: str, routes: Sequence[Route], retries: Retries | None) -> dict[str, Any]:
+def virtual_service(name: str, routes: Sequence[RouteSettings], retries: RetrySettings | None) -> dict[str, Any]:
     """The routes in their order, or one to every endpoint where there are none."""
     common: dict[str, Any] = {}
     if retries:
         common["retries"] = {
-            "attempts": retries["attempts"],
-            "perTryTimeout": f"{retries['per_try_seconds']}s",
+            "attempts": retries.attempts,
+            "perTryTimeout": f"{retries.per_try_seconds}s",
             "retryOn": RETRY_ON,
         }
     everything: list[dict[str, Any]] = [{"route": [{"destination": {"host": name}}], **common}]
     return {"hosts": [name], "http": [_http(name, route) | common for route in routes] or everything}
 
 
-def _http(name: str, route: Route) -> dict[str, Any]:
-    match = {header: {"exact": value} for header, value in route["headers"].items()}
+def _http(name: str, route: RouteSettings) -> dict[str, Any]:
+    match = {header: {"exact": value} for header, value in route.headers.items()}
     destinations = [
-        {"destination": {"host": name, "subset": version}, "weight": share}
-        for version, share in route["shares"].items()
+        {"destination": {"host": name, "subset": version}, "weight": share} for version, share in route.shares.items()
     ]
     return {**({"match": [{"headers": match}]} if match else {}), "route": destinations}
 
 
-def _outlier_detection(outliers: Outliers) -> dict[str, Any]:
+def _outlier_detection(outliers: OutlierSettings) -> dict[str, Any]:
     """Any number of endpoints may be left out: 10 percent, the default, of a few VMs is not one."""
     return {
-        "consecutive5xxErrors": outliers["consecutive_errors"],
-        "interval": f"{outliers['interval_seconds']}s",
-        "baseEjectionTime": f"{outliers['ejection_seconds']}s",
+        "consecutive5xxErrors": outliers.consecutive_errors,
+        "interval": f"{outliers.interval_seconds}s",
+        "baseEjectionTime": f"{outliers.ejection_seconds}s",
         "maxEjectionPercent": 100,
     }

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, TypedDict
 
 import pulumi
 
+from actions.mesh.published import MeshConfig
 from actions.registry import JOIN, LEAVE_MESH
 from components.action import run
-from components.cluster.access import ClusterAccess
 from components.machines.machine import Machine
 from components.mesh.control_plane import NAMESPACE, ControlPlane
 from components.mesh.gateway import EastWestGateway
-from components.workloads.vm_workload import VmWorkload, VmWorkloadArgs, probe_document
+from components.workloads.vm_workload import VmWorkload, probe_document
 
 JOIN_SECONDS = 300
+
+
+class MeshReadings(TypedDict):
+    """What a VM is told of the mesh; `components.mesh.readings` reads it."""
+
+    root_certificate: pulumi.Input[str]
+    """PEM."""
+    config: pulumi.Input[MeshConfig]
 
 
 class VmMemberArgs(TypedDict):
@@ -23,13 +30,9 @@ class VmMemberArgs(TypedDict):
 
     machine: Machine
     workload: VmWorkload
-    workload_args: VmWorkloadArgs
     control_plane: ControlPlane
     gateway: EastWestGateway
-    root_certificate: pulumi.Input[str]
-    """The mesh's root certificate, PEM."""
-    mesh_config: pulumi.Input[Mapping[str, Any]]
-    """What `actions.mesh.published.mesh_config` says."""
+    readings: MeshReadings
     package_script: str
     """Shell that sees to the sidecar's package, also when its version changes later."""
     cluster_name: str
@@ -58,7 +61,7 @@ class VmMember(pulumi.ComponentResource):
         """Join; done when the member is healthy."""
         super().__init__("istio-vms:workloads:VmMember", name, None, opts)
         machine, workload, gateway = args["machine"], args["workload"], args["gateway"]
-        cluster: ClusterAccess = args["workload_args"]["cluster"]
+        cluster = workload.args["cluster"]
         joined = run(
             f"{name}-join",
             JOIN,
@@ -67,7 +70,7 @@ class VmMember(pulumi.ComponentResource):
                 "ssh": machine.connection,
                 "member": self._member(args),
                 "package_script": args["package_script"],
-                "root_certificate": args["root_certificate"],
+                "root_certificate": args["readings"]["root_certificate"],
                 "node_addresses": cluster.node_addresses if args["pod_routes"] else [],
                 "token_seconds": args["token_seconds"],
                 "timeout_seconds": JOIN_SECONDS,
@@ -84,7 +87,7 @@ class VmMember(pulumi.ComponentResource):
     @staticmethod
     def _member(args: VmMemberArgs) -> pulumi.Output[dict[str, object]]:
         """`actions.workloads.files.MemberSpec`: what is settled, and what is not known before the mesh is there."""
-        group = args["workload_args"]
+        group = args["workload"].args
         settled: dict[str, object] = {
             "workload": group["workload"],
             "service_account": group["service_account"],
@@ -102,7 +105,7 @@ class VmMember(pulumi.ComponentResource):
             namespace=group["namespace"],
             gateway_addresses=args["gateway"].addresses,
             address=args["machine"].address,
-            mesh=args["mesh_config"],
+            mesh=args["readings"]["config"],
         ).apply(lambda known: settled | _told(known))
 
 

@@ -11,17 +11,7 @@ import pulumi_kubernetes as kubernetes
 from components.cluster.access import ClusterAccess
 from components.mesh.control_plane import ControlPlane
 from components.names import formerly, resource_name
-
-
-class ProbeArgs(TypedDict):
-    """An HTTP readiness probe, asked by the VM's own sidecar. Times are seconds."""
-
-    path: str
-    port: int
-    period_seconds: int
-    timeout_seconds: int
-    success_threshold: int
-    failure_threshold: int
+from components.settings import ProbeSettings
 
 
 class VmWorkloadArgs(TypedDict):
@@ -44,12 +34,15 @@ class VmWorkloadArgs(TypedDict):
     """The account and the Service, as far as a VM has to wait for them."""
     network: str
     """The Istio network of the VMs."""
-    probe: ProbeArgs
+    probe: ProbeSettings
+    """An HTTP readiness probe, asked by each VM's own sidecar."""
 
 
 class VmWorkload(pulumi.ComponentResource):
     """A WorkloadGroup, ready for VMs to register."""
 
+    args: VmWorkloadArgs
+    """What the group was made of, which its members repeat."""
     labels: Mapping[str, str]
     """The labels every VM of the group has, the Service's selector among them."""
     registered: list[pulumi.Resource]
@@ -58,6 +51,7 @@ class VmWorkload(pulumi.ComponentResource):
     def __init__(self, name: str, args: VmWorkloadArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Register the group; no machine is made here."""
         super().__init__("istio-vms:workloads:VmWorkload", name, None, opts)
+        self.args = args
         version, key = args["version"], (args["namespace_name"], args["workload"])
         self.labels = {"app": args["app"], **({"version": version} if version else {})}
         group = kubernetes.apiextensions.CustomResource(
@@ -78,12 +72,12 @@ class VmWorkload(pulumi.ComponentResource):
         self.register_outputs({})
 
 
-def probe_document(args: ProbeArgs) -> dict[str, object]:
+def probe_document(probe: ProbeSettings) -> dict[str, object]:
     """The `probe` of a WorkloadGroup, which every member's own files repeat."""
     return {
-        "periodSeconds": args["period_seconds"],
-        "timeoutSeconds": args["timeout_seconds"],
-        "successThreshold": args["success_threshold"],
-        "failureThreshold": args["failure_threshold"],
-        "httpGet": {"path": args["path"], "port": args["port"]},
+        "periodSeconds": probe.period_seconds,
+        "timeoutSeconds": probe.timeout_seconds,
+        "successThreshold": probe.success_threshold,
+        "failureThreshold": probe.failure_threshold,
+        "httpGet": {"path": probe.path, "port": probe.port},
     }

@@ -27,7 +27,7 @@ def guards(addresses: Sequence[str]) -> dict[str, dict[str, Any]]:
         provider = kubernetes.Provider("cluster", kubeconfig="{}")
         access = ClusterAccess(pulumi.Output.from_input("{}"), provider, provider, pulumi.Output.from_input([]), [], [])
         outputs = [pulumi.Output.from_input(address) for address in addresses]
-        EgressGuards("guards", {"cluster": access, "guards": {"team": {"namespace": "team", "addresses": outputs}}})
+        EgressGuards("guards", {"cluster": access, "namespaces": {"team": "team"}, "guards": {"team": outputs}})
 
     run()
     return {name: args.inputs for name, args in recorder.made.items() if "NetworkPolicy" in args.typ}

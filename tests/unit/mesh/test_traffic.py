@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from components.mesh.traffic import Outliers, Retries, Route, destination_rule, virtual_service
+from components.mesh.traffic import destination_rule, virtual_service
+from components.settings import OutlierSettings, RetrySettings, RouteSettings
 from tests.unit.test_components import Recorder, run_program
 from tests.unit.test_settings import LAB, put
 
 HOST = "helloworld.sample.svc.cluster.local"
-OUTLIERS: Outliers = {"consecutive_errors": 3, "interval_seconds": 1, "ejection_seconds": 10}
-RETRIES: Retries = {"attempts": 3, "per_try_seconds": 2}
+OUTLIERS = OutlierSettings(consecutiveErrors=3, intervalSeconds=1, ejectionSeconds=10)
+RETRIES = RetrySettings(attempts=3, perTrySeconds=2)
 RETRIES_SPEC = {
     "attempts": 3,
     "perTryTimeout": "2s",
@@ -38,9 +39,9 @@ def test_each_version_is_a_subset_and_only_those_asked_for_have_outliers() -> No
 
 
 def test_requests_are_routed_by_header_then_by_share_and_each_route_is_retried() -> None:
-    routes: list[Route] = [
-        {"headers": {"x-version": "vm", "x-user": "me"}, "shares": {"vm": 100}},
-        {"headers": {}, "shares": {"v1": 90, "vm": 10}},
+    routes = [
+        RouteSettings(headers={"x-version": "vm", "x-user": "me"}, shares={"vm": 100}),
+        RouteSettings(shares={"v1": 90, "vm": 10}),
     ]
     assert virtual_service(HOST, routes, RETRIES) == {
         "hosts": [HOST],
@@ -68,7 +69,7 @@ def test_without_routes_requests_go_anywhere_and_are_retried_all_the_same() -> N
 
 
 def test_without_retries_istios_own_stay() -> None:
-    route: Route = {"headers": {}, "shares": {"v1": 100}}
+    route = RouteSettings(shares={"v1": 100})
     assert "retries" not in virtual_service(HOST, [route], None)["http"][0]
 
 
@@ -111,9 +112,9 @@ def test_what_the_settings_say_of_a_service_reaches_its_rules() -> None:
     tables = put(tables, "traffic.1.retries", {"attempts": 7, "perTrySeconds": 8})
     made = run_program(tables).made
     host = "external-app.vmns.svc.cluster.local"
-    outliers: Outliers = {"consecutive_errors": 4, "interval_seconds": 5, "ejection_seconds": 6}
-    routes: list[Route] = [{"headers": {}, "shares": {"vm": 100}}]
+    outliers = OutlierSettings(consecutiveErrors=4, intervalSeconds=5, ejectionSeconds=6)
+    routes = [RouteSettings(shares={"vm": 100})]
     assert made["destinationrule/vmns/external-app"].inputs["spec"] == destination_rule(host, ["vm"], {"vm": outliers})
     assert made["virtualservice/vmns/external-app"].inputs["spec"] == virtual_service(
-        host, routes, {"attempts": 7, "per_try_seconds": 8}
+        host, routes, RetrySettings(attempts=7, perTrySeconds=8)
     )
