@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import pulumi
 import pulumi_command as command
@@ -30,7 +31,7 @@ class Done(Generic[R]):
 def run(
     name: str,
     action: Action[Any, R],
-    request: pulumi.Input[Mapping[str, Any]],
+    request: Mapping[str, Any],
     opts: pulumi.ResourceOptions,
     *,
     update: Action[Any, R] | None = None,
@@ -44,7 +45,7 @@ def run(
     Args:
         name: the resource's name.
         action: done on create, and on update where that has no action of its own.
-        request: what the action reads.
+        request: what the action reads; any value in it may be an Output.
         opts: the resource's options.
         update: done when the request changes.
         delete: done on delete, with the same request; None where nothing is to be undone.
@@ -56,7 +57,7 @@ def run(
         update=_script(update or action),
         delete=_script(delete) if delete else None,
         environment={MARKER: action.name},
-        stdin=pulumi.Output.json_dumps(request),
+        stdin=_as_json(request),
         triggers=list(replace_on),
         logging=command.local.Logging.STDERR,
         add_previous_output_in_env=False,
@@ -68,3 +69,38 @@ def run(
 def _script(action: Action[Any, Any]) -> str:
     """Pulumi runs it in the project's folder."""
     return f"actions/run {action.name}"
+
+
+def _as_json(request: Mapping[str, Any]) -> pulumi.Output[str]:
+    """The request as JSON, by one `apply` over its Outputs.
+
+    The SDK makes an Output of each value in a dictionary, also in one that an `apply` returns, and its work grows with the square of
+    their number. A `MappingProxyType` it leaves as it is, hence `dict` below.
+    """
+    outputs: list[pulumi.Output[Any]] = []
+
+    def without_outputs(value: Any) -> Any:
+        if isinstance(value, pulumi.Output):
+            outputs.append(cast("pulumi.Output[Any]", value))
+            return _Place(len(outputs) - 1)
+        if isinstance(value, Mapping):
+            return {key: without_outputs(inner) for key, inner in cast("Mapping[str, Any]", value).items()}
+        if isinstance(value, (list, tuple)):
+            return [without_outputs(inner) for inner in cast("Sequence[Any]", value)]
+        return value
+
+    document = without_outputs(request)
+
+    def told(known: list[Any]) -> str:
+        return json.dumps(
+            document, default=lambda value: known[value.index] if isinstance(value, _Place) else dict(value)
+        )
+
+    return pulumi.Output.all(*outputs).apply(told)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Stands for an Output in a document."""
+
+    index: int

@@ -115,11 +115,11 @@ def _check(machine: CloudInit) -> None:
             raise ValueError(f"{file.path!r}, {file.mode!r}: not an absolute path or not an octal mode such as 0644")
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(yaml.CSafeDumper):
     """Writes texts of several lines as blocks, for people who look at what a machine was given."""
 
 
-def _represent_text(_: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+def _represent_text(_: _Dumper, text: str) -> yaml.ScalarNode:
     return yaml.ScalarNode("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
 
 

@@ -15,12 +15,12 @@ from components.environment import applications
 from components.environment.artifacts import machine_artifact
 from components.environment.machines import SIDECAR_PACKAGE, Machines
 from components.environment.mesh import Mesh
-from components.mesh.readings import mesh_config, root_certificate
+from components.mesh.readings import MeshReadings, read_mesh
 from components.mesh.reinjection import reinjection
 from components.names import Key, formerly
 from components.settings import DriverName, Settings, WorkloadSettings
 from components.workloads.applications import make_accounts, make_services
-from components.workloads.vm_member import MeshReadings, VmMember
+from components.workloads.vm_member import VmMember
 from components.workloads.vm_workload import VmWorkload
 
 
@@ -63,10 +63,7 @@ def workloads(settings: Settings, machines: Machines, access: ClusterAccess, in_
     )
     if not settings.workloads:
         return made
-    readings: MeshReadings = {
-        "root_certificate": root_certificate("root-certificate", access, in_mesh.control_plane),
-        "config": mesh_config("mesh-config", access, in_mesh.control_plane),
-    }
+    readings = read_mesh(access, in_mesh.control_plane)
     for workload in settings.workloads:
         # A Service with pods is there once they are, and a VM need not wait for them.
         pods = services[workload.namespace, workload.service]["pods"]
@@ -108,7 +105,7 @@ def _member(
     made: Workloads,
     in_mesh: Mesh,
     group: VmWorkload,
-    readings: MeshReadings,
+    readings: pulumi.Output[MeshReadings],
 ) -> VmMember:
     package = machine_artifact(settings.machines, settings.mesh.sidecar_package)
     existing = settings.machines.driver is DriverName.EXISTING

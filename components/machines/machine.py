@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NotRequired, TypedDict
 
 import pulumi
 import pulumi_command as command
 
+from actions.machines.driver import MachineState
 from actions.registry import DELETE, ENSURE, MAKE_SECRETS, UPDATE
 from components.action import run
 from components.settings import DriverName, MountSettings, NetworkSettings, Sizes, mib
@@ -83,8 +85,8 @@ class Machine(pulumi.ComponentResource):
     """The IPv4 address it is reached at."""
     host_key: pulumi.Output[str]
     """Its public SSH host key: type and base64."""
-    connection: pulumi.Output[dict[str, Any]]
-    """How to reach it over SSH, for our own command lines. Secret."""
+    connection: pulumi.Output[Mapping[str, Any]]
+    """How to reach it over SSH: `actions.protocol.Ssh`. Secret."""
     resource: command.local.Command
     """The resource that owns the machine; its id changes only when the machine is made anew."""
 
@@ -117,15 +119,7 @@ class Machine(pulumi.ComponentResource):
         self._private_key = pulumi.Output.secret(args["key"].private_key)
         self.address = state.apply(lambda known: known.address)
         self.host_key = state.apply(lambda known: known.host_key)
-        self.connection = pulumi.Output.secret(
-            pulumi.Output.all(
-                host=self.address,
-                port=self._port,
-                user=self._user,
-                private_key=self._private_key,
-                host_key=self.host_key,
-            )
-        )
+        self.connection = pulumi.Output.all(state, self._private_key).apply(lambda both: _connection(*both))
         self.register_outputs({"address": self.address, "hostKey": self.host_key})
 
     def exports(self) -> dict[str, pulumi.Output[Any]]:
@@ -143,6 +137,18 @@ class Machine(pulumi.ComponentResource):
             dial_error_limit=60,
             per_dial_timeout=5,
         )
+
+
+def _connection(state: MachineState, private_key: str) -> Mapping[str, Any]:
+    return MappingProxyType(
+        {
+            "host": state.address,
+            "port": state.port,
+            "user": state.user,
+            "private_key": private_key,
+            "host_key": state.host_key,
+        }
+    )
 
 
 def _spec(name: str, args: MachineArgs) -> dict[str, Any]:

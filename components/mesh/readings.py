@@ -1,12 +1,13 @@
 """What VMs are told of the mesh, read from the cluster: its root certificate and its configuration.
 
-Like a gateway's addresses each is the answer of a command that only reads. Its inputs change rarely and the world without them, so that
+Like a gateway's addresses each is the result of an action that only reads. Its inputs change rarely and the world without them, so that
 `up` compares every reading with the world first, and has those that differ read again; see `ops/readings.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import pulumi
@@ -21,21 +22,26 @@ from components.mesh.control_plane import ControlPlane
 R = TypeVar("R")
 
 
-def root_certificate(name: str, cluster: ClusterAccess, control_plane: ControlPlane) -> pulumi.Output[str]:
-    """PEM, as soon as istiod has published it. Public."""
-    document = {"kubeconfig": cluster.kubeconfig, "namespace": control_plane.namespace}
-    return _read(name, ROOT_CERTIFICATE, document, cluster, control_plane)["root_certificate"]
+@dataclass(frozen=True)
+class MeshReadings:
+    """What every VM is told of the mesh. Public.
+
+    Attributes:
+        root_certificate: PEM.
+        config: that of the control plane's own revision.
+    """
+
+    root_certificate: str
+    config: MeshConfig
 
 
-def mesh_config(name: str, cluster: ClusterAccess, control_plane: ControlPlane) -> pulumi.Output[MeshConfig]:
-    """What `actions.mesh.published.mesh_config` says of this control plane's own revision. Public."""
-    document = {
-        "kubeconfig": cluster.kubeconfig,
-        "namespace": control_plane.namespace,
-        "revision": control_plane.revision,
-        "installed": control_plane.installed,
-    }
-    return _read(name, MESH_CONFIG, document, cluster, control_plane)
+def read_mesh(cluster: ClusterAccess, control_plane: ControlPlane) -> pulumi.Output[MeshReadings]:
+    """Read it as soon as istiod has published it."""
+    where = {"kubeconfig": cluster.kubeconfig, "namespace": control_plane.namespace}
+    root = _read("root-certificate", ROOT_CERTIFICATE, where, cluster, control_plane)
+    which = {"revision": control_plane.revision, "installed": control_plane.installed}
+    config = _read("mesh-config", MESH_CONFIG, {**where, **which}, cluster, control_plane)
+    return pulumi.Output.all(root, config).apply(lambda both: MeshReadings(both[0]["root_certificate"], both[1]))
 
 
 def _read(

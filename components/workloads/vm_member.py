@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TypedDict
 
 import pulumi
 
-from actions.mesh.published import MeshConfig
 from actions.registry import JOIN, LEAVE_MESH
 from components.action import run
 from components.machines.machine import Machine
 from components.mesh.control_plane import NAMESPACE, ControlPlane
 from components.mesh.gateway import EastWestGateway
+from components.mesh.readings import MeshReadings
 from components.workloads.vm_workload import VmWorkload, probe_document
 
 JOIN_SECONDS = 300
-
-
-class MeshReadings(TypedDict):
-    """What a VM is told of the mesh; `components.mesh.readings` reads it."""
-
-    root_certificate: pulumi.Input[str]
-    """PEM."""
-    config: pulumi.Input[MeshConfig]
 
 
 class VmMemberArgs(TypedDict):
@@ -32,7 +26,8 @@ class VmMemberArgs(TypedDict):
     workload: VmWorkload
     control_plane: ControlPlane
     gateway: EastWestGateway
-    readings: MeshReadings
+    readings: pulumi.Output[MeshReadings]
+    """What every VM is told of the mesh."""
     package_script: str
     """Shell that sees to the sidecar's package, also when its version changes later."""
     cluster_name: str
@@ -70,7 +65,7 @@ class VmMember(pulumi.ComponentResource):
                 "ssh": machine.connection,
                 "member": self._member(args),
                 "package_script": args["package_script"],
-                "root_certificate": args["readings"]["root_certificate"],
+                "root_certificate": args["readings"].apply(lambda known: known.root_certificate),
                 "node_addresses": cluster.node_addresses if args["pod_routes"] else [],
                 "token_seconds": args["token_seconds"],
                 "timeout_seconds": JOIN_SECONDS,
@@ -85,7 +80,7 @@ class VmMember(pulumi.ComponentResource):
         self.register_outputs({"workloadEntry": self.workload_entry})
 
     @staticmethod
-    def _member(args: VmMemberArgs) -> pulumi.Output[dict[str, object]]:
+    def _member(args: VmMemberArgs) -> pulumi.Output[Mapping[str, object]]:
         """`actions.workloads.files.MemberSpec`: what is settled, and what is not known before the mesh is there."""
         group = args["workload"].args
         settled: dict[str, object] = {
@@ -100,21 +95,17 @@ class VmMember(pulumi.ComponentResource):
             "probe": probe_document(group["probe"]),
             "certificate_seconds": args["certificate_seconds"],
         }
-        # The SDK's work grows with the square of the number of Outputs, and it makes one of each value in a document that has any.
         return pulumi.Output.all(
-            namespace=group["namespace"],
-            gateway_addresses=args["gateway"].addresses,
-            address=args["machine"].address,
-            mesh=args["readings"]["config"],
-        ).apply(lambda known: settled | _told(known))
+            group["namespace"], args["gateway"].addresses, args["machine"].address, args["readings"]
+        ).apply(lambda known: MappingProxyType(settled | _told(*known)))
 
 
-def _told(known: dict[str, Any]) -> dict[str, object]:
-    mesh: dict[str, Any] = known["mesh"]
-    places = {key: known[key] for key in ("namespace", "gateway_addresses", "address")}
+def _told(namespace: str, gateway_addresses: Sequence[str], address: str, mesh: MeshReadings) -> dict[str, object]:
     return {
-        **places,
-        "mesh_id": mesh["mesh_id"],
-        "trust_domain": mesh["trust_domain"],
-        "mesh_proxy_config": mesh["proxy_config"],
+        "namespace": namespace,
+        "gateway_addresses": gateway_addresses,
+        "address": address,
+        "mesh_id": mesh.config["mesh_id"],
+        "trust_domain": mesh.config["trust_domain"],
+        "mesh_proxy_config": mesh.config["proxy_config"],
     }
