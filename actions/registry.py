@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from actions.cluster import claim as claims
-from actions.cluster import membership
+from actions.cluster import membership, node
 from actions.cluster.k3s_removal import REMOVE
 from actions.kube import ApiCluster, Cluster
 from actions.machines import keys
@@ -100,6 +100,8 @@ SNAPSHOT = Action("machines.snapshot", MachineSpec, Snapshot, _snapshot)
 CLAIM = Action("cluster.claim", claims.ClaimRequest, claims.Claimed, _on_cluster(claims.claim))
 RENEW = Action("cluster.renew", claims.ClaimRequest, claims.Claimed, _on_cluster(claims.renew))
 RELEASE = Action("cluster.release", claims.ClaimRequest, Nothing, _on_cluster(claims.release))
+BEGIN = Action("cluster.begin", node.InstallRequest, node.Installed, node.begin)
+INSTALL = Action("cluster.install", node.InstallRequest, node.Installed, node.install)
 MEMBER = Action("cluster.member", membership.NodeRequest, membership.Node, membership.member)
 LEAVE_CLUSTER = Action("cluster.leave", membership.NodeRequest, Nothing, membership.leave)
 RENUMBER = Action("cluster.renumber", membership.RenumberRequest, membership.Node, membership.renumber)
@@ -127,7 +129,7 @@ ACTIONS: dict[str, Action[Any, Any]] = {
     action.name: action
     for action in (
         MAKE_SECRETS, ENSURE, UPDATE, DELETE, LIST, SNAPSHOT,
-        CLAIM, RENEW, RELEASE, MEMBER, LEAVE_CLUSTER, RENUMBER,
+        CLAIM, RENEW, RELEASE, BEGIN, INSTALL, MEMBER, LEAVE_CLUSTER, RENUMBER,
         GATEWAY_ADDRESSES, ROOT_CERTIFICATE, MESH_CONFIG, REINJECT,
         JOIN, LEAVE_MESH, PROVE,
     )

@@ -71,7 +71,13 @@ class Session:
         self._user = user
 
     def run(
-        self, script: str, stdin: bytes | None = None, timeout: float | None = None, *, as_root: bool = True
+        self,
+        script: str,
+        stdin: bytes | None = None,
+        timeout: float | None = None,
+        *,
+        as_root: bool = True,
+        tell: Callable[[str], None] | None = None,
     ) -> str:
         """Run a bash script to its end; what it printed on stdout.
 
@@ -80,6 +86,7 @@ class Session:
             stdin: what the script reads.
             timeout: seconds; after them the script is ended on the machine, too.
             as_root: by sudo, which must not ask for a password; not needed when the user is root.
+            tell: gets each line of the script's stderr when it comes.
 
         Raises:
             CommandError: it ended with another exit code than 0, or not within `timeout`.
@@ -92,13 +99,15 @@ class Session:
             command = f"timeout --kill-after=5 {math.ceil(timeout)} {command}"
         if as_root and self._user != "root":
             command = f"sudo -n {command}"
-        code, stdout, stderr = self._execute(command, payload, None if timeout is None else timeout + 10)
+        code, stdout, stderr = self._execute(command, payload, None if timeout is None else timeout + 10, tell)
         if code:
             what = f"did not end within {timeout:g} s" if code == 124 and timeout else f"failed with exit code {code}"
             raise CommandError(f"the script {what}{_tail(stderr)}", code)
         return stdout
 
-    def _execute(self, command: str, payload: bytes, timeout: float | None) -> tuple[int, str, str]:
+    def _execute(
+        self, command: str, payload: bytes, timeout: float | None, tell: Callable[[str], None] | None
+    ) -> tuple[int, str, str]:
         import paramiko
 
         try:
@@ -106,7 +115,7 @@ class Session:
             channel.exec_command(command)
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise SshError(f"the connection was lost: {_reason(error)}") from error
-        stdout, stderr = _Drain(channel.recv), _Drain(channel.recv_stderr)
+        stdout, stderr = _Drain(channel.recv), _Drain(channel.recv_stderr, tell)
         sender = threading.Thread(target=_send, args=(channel, payload), daemon=True)
         sender.start()
         ended = channel.status_event.wait(timeout)
@@ -143,15 +152,21 @@ exit "${{failed:-0}}"
 class _Drain:
     """Reads one stream to its end, beside the other one, so that neither can block the machine."""
 
-    def __init__(self, receive: Callable[[int], bytes]) -> None:
+    def __init__(self, receive: Callable[[int], bytes], tell: Callable[[str], None] | None = None) -> None:
         self._receive = receive
+        self._tell = tell
         self._parts: list[bytes] = []
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def _read(self) -> None:
+        begun = b""
         while part := self._receive(65536):
             self._parts.append(part)
+            if self._tell:
+                *lines, begun = (begun + part).split(b"\n")
+                for line in lines:
+                    self._tell(line.decode(errors="replace"))
 
     def text(self) -> str:
         """All of it. A script's own background process may keep the stream open: it is not waited for long."""

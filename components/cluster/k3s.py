@@ -12,8 +12,9 @@ import pulumi_kubernetes as kubernetes
 
 from actions.artifacts import MachineArtifact
 from actions.cluster.k3s_files import NodeSpec, node_script
-from actions.registry import LEAVE_CLUSTER, MEMBER
-from components.action import run
+from actions.cluster.node import Installed
+from actions.registry import BEGIN, INSTALL, LEAVE_CLUSTER, MEMBER
+from components.action import Done, run
 from components.cluster.access import ClusterAccess
 from components.machines.machine import Machine
 
@@ -67,8 +68,8 @@ class K3sCluster(pulumi.ComponentResource):
         made_by = self._identity if self._several else args["servers"][0].resource
         first_node, joined = self._nodes(made_by)
         self.kubeconfig = pulumi.Output.secret(
-            pulumi.Output.all(first_node.stdout, self._url()).apply(
-                lambda both: both[0].replace("https://127.0.0.1:6443", both[1])
+            pulumi.Output.all(first_node.result, self._url()).apply(
+                lambda both: both[0]["kubeconfig"].replace("https://127.0.0.1:6443", both[1])
             )
         )
         provider = kubernetes.Provider(
@@ -117,13 +118,13 @@ class K3sCluster(pulumi.ComponentResource):
             ),
         )
 
-    def _nodes(self, made_by: pulumi.Resource) -> tuple[command.remote.Command, list[pulumi.Resource]]:
+    def _nodes(self, made_by: pulumi.Resource) -> tuple[Done[Installed], list[pulumi.Resource]]:
         """The first server's k3s, and what is done when each machine is a Ready node.
 
         With several servers each waits for the one before, and agents for all of them: so k3s wants its servers joined and upgraded.
         """
         servers, joined = self._args["servers"], list[pulumi.Resource]()
-        nodes: list[command.remote.Command] = []
+        nodes: list[Done[Installed]] = []
         for machine in servers:
             nodes.append(self._node(machine, "server", joined[-1:]))
             joined.append(self._member(machine, nodes[-1], made_by, protect=bool(self._args.get("protect"))))
@@ -132,8 +133,8 @@ class K3sCluster(pulumi.ComponentResource):
             joined.append(self._member(machine, self._node(machine, "agent", before), made_by, protect=False))
         return nodes[0], joined
 
-    def _node(self, machine: Machine, role: str, after: Sequence[pulumi.Resource]) -> command.remote.Command:
-        """k3s on one machine. On a server stdout is the kubeconfig, hence secret."""
+    def _node(self, machine: Machine, role: str, after: Sequence[pulumi.Resource]) -> Done[Installed]:
+        """k3s on one machine."""
         args = self._args
         peers = self._peers(machine) if role == "server" else []
         plain = NodeSpec(
@@ -155,27 +156,24 @@ class K3sCluster(pulumi.ComponentResource):
         )
         founder = self._identity.stdout if self._several else ""
         script = pulumi.Output.all(
-            address=machine.address,
-            join=self._url() if role == "agent" else "",
-            peers=peers,
-            founder=pulumi.Output.all(founder, machine.resource.id).apply(lambda ids: ids[0] == ids[1]),
-        ).apply(lambda known: node_script(dataclasses.replace(plain, **{**known, "peers": tuple(known["peers"])})))
-        return command.remote.Command(
+            machine.address, self._url() if role == "agent" else "", founder, machine.resource.id, *peers
+        ).apply(lambda known: _script(plain, *known))
+        return run(
             f"{machine.machine_name}-k3s",
-            connection=machine.remote(),
-            create=RUN_STDIN_FIRST if peers else RUN_STDIN,
-            update=RUN_STDIN,
-            stdin=pulumi.Output.secret(pulumi.Output.format("{}\n{}", args["token"], script)),
-            triggers=[machine.resource.id],
-            logging=command.remote.Logging.STDERR,
-            add_previous_output_in_env=False,
-            opts=pulumi.ResourceOptions(
+            # Only the run that makes a server may begin a cluster.
+            BEGIN if peers else INSTALL,
+            {"node": machine.machine_name, "machine": machine.connection, "token": args["token"], "script": script},
+            pulumi.ResourceOptions(
                 parent=self,
                 depends_on=list(after),
                 additional_secret_outputs=["stdout"],
                 deleted_with=machine.resource,
                 delete_before_replace=True,
+                # What states of before call it.
+                aliases=[pulumi.Alias(type_="command:remote:Command")],
             ),
+            update=INSTALL,
+            replace_on=[machine.resource.id],
         )
 
     def _peers(self, machine: Machine) -> list[pulumi.Input[str]]:
@@ -185,7 +183,7 @@ class K3sCluster(pulumi.ComponentResource):
         return [*([_api(endpoint)] if endpoint and others else []), *others]
 
     def _member(
-        self, machine: Machine, node: command.remote.Command, made_by: pulumi.Resource, *, protect: bool
+        self, machine: Machine, node: Done[Installed], made_by: pulumi.Resource, *, protect: bool
     ) -> command.local.Command:
         """Done when the machine is a Ready node; taken out of the cluster, through any server that answers, when it is deleted.
 
@@ -202,7 +200,7 @@ class K3sCluster(pulumi.ComponentResource):
             },
             pulumi.ResourceOptions(
                 parent=self,
-                depends_on=[node],
+                depends_on=[node.resource],
                 deleted_with=made_by,
                 delete_before_replace=True,
                 protect=True if protect else None,
@@ -214,11 +212,9 @@ class K3sCluster(pulumi.ComponentResource):
         ).resource
 
 
+def _script(plain: NodeSpec, address: str, join: str, founder: str, own_id: str, *peers: str) -> str:
+    return node_script(dataclasses.replace(plain, address=address, join=join, peers=peers, founder=founder == own_id))
+
+
 def _api(host: str) -> str:
     return f"https://{host}:6443"
-
-
-# A command that fails is printed whole, so the script is not part of it; and the token is no argument of anything.
-RUN_STDIN = "sudo bash -c 'IFS= read -r token; source /dev/stdin'"
-RUN_STDIN_FIRST = "sudo bash -c 'IFS= read -r token; founding=yes; source /dev/stdin'"
-"""The run that makes a server: the only one in which it may begin a cluster."""

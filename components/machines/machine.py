@@ -126,18 +126,6 @@ class Machine(pulumi.ComponentResource):
         """What a person needs to reach the machine; nothing secret."""
         return {"address": self.address, "port": self._port, "user": self._user, "hostKey": self.host_key}
 
-    def remote(self) -> command.remote.ConnectionArgs:
-        """How to reach the machine over SSH, for `command.remote` resources."""
-        return command.remote.ConnectionArgs(
-            host=self.address,
-            port=self._port.apply(float),
-            user=self._user,
-            private_key=self._private_key,
-            host_key=self.host_key,
-            dial_error_limit=60,
-            per_dial_timeout=5,
-        )
-
 
 def _connection(state: MachineState, private_key: str) -> Mapping[str, Any]:
     return MappingProxyType(

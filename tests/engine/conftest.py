@@ -7,7 +7,6 @@ import pytest
 
 from tests.engine.harness import Program, official_plugins
 from tests.engine.kube_api import KubeApi
-from tests.engine.ssh_server import SshServer
 
 Start = Callable[[str], Program]
 
@@ -37,12 +36,6 @@ def start(plugins: str, tmp_path: Path) -> Iterator[Start]:
     yield begin
     for program in started:
         program.remove()
-
-
-@pytest.fixture
-def ssh_server(tmp_path: Path) -> Iterator[SshServer]:
-    with SshServer(tmp_path / "ssh") as server:
-        yield server
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,25 @@ from actions.registry import ACTIONS
 from tests.unit.test_settings import DEV, LAB, ROOT, put
 
 KUBECONFIG = "server: https://127.0.0.1:6443\n"
+MACHINE = {"address": "10.89.0.11", "port": 22, "user": "ubuntu", "state": "running", "host_key": "ssh-ed25519 HOST"}
+PRINTED: dict[str, Any] = {
+    "machines.make-secrets": {"private_key": "PRIVATE", "public_key": "ssh-ed25519 AAAA", "token": "TOKEN"},
+    "cluster.begin": {"kubeconfig": KUBECONFIG},
+    "cluster.install": {"kubeconfig": KUBECONFIG},
+    "cluster.member": {"node": "n"},
+    "cluster.claim": {"kubeconfig": KUBECONFIG, "version": "v1.32.0", "node_addresses": ["10.0.0.1"]},
+    "mesh.gateway-addresses": {"addresses": ["10.89.0.11", "10.89.0.12"], "ports": {}},
+    "mesh.root-certificate": {"root_certificate": "-----BEGIN CERTIFICATE-----"},
+    "mesh.mesh-config": {
+        "trust_domain": "mesh.local", "mesh_id": "mesh9", "proxy_config": {"proxyMetadata": {"SAID": "by the mesh"}},
+    },
+    "mesh.reinject": {"restarted": []},
+    "workloads.join": {
+        "workload_entry": "entry", "namespace": "vmns", "address": "a", "healthy": True, "connected_at": "now",
+    },
+    "samples.prove": [],
+}  # fmt: skip
+"""What each action prints."""
 
 
 @dataclass
@@ -37,31 +56,11 @@ class Recorder(pulumi.runtime.Mocks):
 
     @staticmethod
     def _stdout(args: pulumi.runtime.MockResourceArgs) -> str:
-        create = args.inputs["create"]
-        if "make-secrets" in create:
-            return json.dumps({"private_key": "PRIVATE", "public_key": "ssh-ed25519 AAAA", "token": "TOKEN"})
-        if "machines.ensure" in create:
+        action = args.inputs["environment"][MARKER]
+        if action == "machines.ensure":
             name = json.loads(unwrapped(args.inputs["stdin"]))["name"]
-            state = {"name": name, "address": "10.89.0.11", "port": 22, "user": "ubuntu", "state": "running"}
-            return json.dumps({**state, "host_key": "ssh-ed25519 HOST"})
-        if "gateway-addresses" in create:
-            return json.dumps({"addresses": ["10.89.0.11", "10.89.0.12"], "ports": {}})
-        if "reinject" in create:
-            return json.dumps({"restarted": []})
-        if "root-certificate" in create:
-            return json.dumps({"root_certificate": "-----BEGIN CERTIFICATE-----"})
-        if "mesh-config" in create:
-            proxy_config = {"proxyMetadata": {"SAID": "by the mesh"}}
-            return json.dumps({"trust_domain": "mesh.local", "mesh_id": "mesh9", "proxy_config": proxy_config})
-        if "workloads.join" in create:
-            return json.dumps(
-                {"workload_entry": "entry", "namespace": "vmns", "address": "a", "healthy": True, "connected_at": "now"}
-            )
-        if "cluster.claim" in create:
-            return json.dumps({"kubeconfig": KUBECONFIG, "version": "v1.32.0", "node_addresses": ["10.0.0.1"]})
-        if "samples.prove" in create:
-            return "[]"
-        return KUBECONFIG
+            return json.dumps({**MACHINE, "name": name})
+        return json.dumps(PRINTED[action])
 
 
 def run_program(tables: dict[str, Any], stack: str = "lab", preview: bool = True) -> Recorder:
@@ -90,10 +89,10 @@ def stdin(recorder: Recorder, name: str) -> dict[str, Any]:
 
 
 def script(recorder: Recorder, name: str) -> str:
-    """The script a node command reads after the token."""
-    token, _, text = unwrapped(recorder.made[name].inputs["stdin"]).partition("\n")
-    assert token == "TOKEN"
-    return text
+    """The script that makes a node."""
+    request = stdin(recorder, name)
+    assert request["token"] == "TOKEN"
+    return request["script"]
 
 
 def unwrapped(value: Any) -> Any:
@@ -145,7 +144,8 @@ def read_requests(recorder: Recorder) -> list[str]:
 
 def test_every_action_can_read_its_request(lab: Recorder) -> None:
     assert read_requests(lab) == [
-        "cluster.member", "machines.ensure", "machines.make-secrets", "mesh.gateway-addresses", "mesh.mesh-config", "mesh.reinject",
+        "cluster.install", "cluster.member", "machines.ensure", "machines.make-secrets", "mesh.gateway-addresses",
+        "mesh.mesh-config", "mesh.reinject",
         "mesh.root-certificate", "samples.prove", "workloads.join",
     ]  # fmt: skip
 
@@ -332,8 +332,8 @@ def test_three_servers_have_embedded_etcd_and_join_each_other() -> None:
         text = script(recorder, f"lab-{name}-k3s")
         assert "settle" in text and 'until_ready "etcd"' in text
         assert text.count("https://10.89.0.11:6443") == 2 * 2 + 1, "the other two, asked and named; itself, asked"
-        assert "founding=yes" in recorder.made[f"lab-{name}-k3s"].inputs["create"]
-        assert "founding" not in recorder.made[f"lab-{name}-k3s"].inputs["update"]
+        assert recorder.made[f"lab-{name}-k3s"].inputs["create"] == "actions/run cluster.begin"
+        assert recorder.made[f"lab-{name}-k3s"].inputs["update"] == "actions/run cluster.install"
     assert "founder=yes" in script(recorder, "lab-server-1-k3s"), "it has the machine that the cluster began with"
     assert "founder= " in script(recorder, "lab-server-2-k3s")
     assert "server: https://10.89.0.11:6443" in script(recorder, "lab-agent-1-k3s")

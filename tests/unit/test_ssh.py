@@ -175,6 +175,21 @@ def test_much_output_on_both_streams_blocks_nothing(server: Server) -> None:
         assert len(session.run("head -c 4000000 /dev/zero >&2; head -c 4000000 /dev/zero | tr '\\0' x")) == 4_000_000
 
 
+def test_each_line_of_stderr_is_told_when_it_comes(server: Server, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    # It ends only once somebody was told.
+    script = f"echo first >&2; until [ -e {told} ]; do sleep 0.01; done; printf 'second\\nrest' >&2"
+    said: list[str] = []
+
+    def tell(line: str) -> None:
+        said.append(line)
+        told.touch()
+
+    with connect(server) as session:
+        session.run(script, timeout=10, tell=tell)
+    assert said == ["first", "second"]
+
+
 def test_a_script_that_reads_no_input_is_fine(server: Server) -> None:
     with connect(server) as session:
         assert session.run("echo done", stdin=b"x" * 5_000_000) == "done\n"

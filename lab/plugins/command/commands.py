@@ -1,4 +1,4 @@
-"""What `local.Command` and `remote.Command` have in common: when which script runs, and what is kept of it."""
+"""Resources whose life is scripts: when which script runs, and what is kept of it."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from lab.plugins.values import Asset, Properties, Unknown, plain
+from lab.plugins.values import Properties, Unknown, plain
 
 Test = Callable[[Any], bool]
 
@@ -18,16 +18,6 @@ def text(value: Any) -> bool:
 def flag(value: Any) -> bool:
     """A boolean."""
     return isinstance(value, bool)
-
-
-def number(value: Any) -> bool:
-    """A number."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def anything(value: Any) -> bool:
-    """Any value."""
-    return True
 
 
 def texts(value: Any) -> bool:
@@ -45,11 +35,6 @@ def text_table(value: Any) -> bool:
     return isinstance(value, dict) and all(_known(item, text) for item in cast(dict[str, Any], value).values())
 
 
-def asset(value: Any) -> bool:
-    """A file, a text or an archive."""
-    return isinstance(value, Asset)
-
-
 def one_of(*allowed: str) -> Test:
     """One of a few strings."""
 
@@ -64,12 +49,12 @@ def _known(value: Any, test: Test) -> bool:
     return isinstance(value, Unknown) or test(value)
 
 
-def problems(values: Properties, tests: Mapping[str, Test], required: tuple[str, ...], at: str = "") -> dict[str, str]:
+def problems(values: Properties, tests: Mapping[str, Test], required: tuple[str, ...]) -> dict[str, str]:
     """What is wrong with `values`: missing, unknown and ill-typed inputs, by their path. Never shows a value."""
-    found = {f"{at}{name}": "a value is needed" for name in required if values.get(name) is None}
+    found = {f"{name}": "a value is needed" for name in required if values.get(name) is None}
     for name, value in plain(values).items():
         if name not in tests:
-            found[f"{at}{name}"] = f"there is no such input; known are {', '.join(sorted(tests))}"
+            found[f"{name}"] = f"there is no such input; known are {', '.join(sorted(tests))}"
         elif value is not None and not _known(value, tests[name]):
-            found[f"{at}{name}"] = f"expected: {(tests[name].__doc__ or '').rstrip('.').lower()}"
+            found[f"{name}"] = f"expected: {(tests[name].__doc__ or '').rstrip('.').lower()}"
     return found

@@ -20,17 +20,10 @@ def _remote() -> Handler:
     return RemoteCommand()
 
 
-def _copy() -> Handler:
-    from lab.plugins.command.copy_to_remote import CopyToRemote
-
-    return CopyToRemote()
-
-
 _HANDLERS: Mapping[str, Callable[[], Handler]] = {
     # Imported at need: the engine waits for the plugin's start, and most programs use only some of them.
     "command:local:Command": _local,
     "command:remote:Command": _remote,
-    "command:remote:CopyToRemote": _copy,
 }
 
 

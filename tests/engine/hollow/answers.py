@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from lab.plugins.command.local import LocalCommand
-from lab.plugins.command.remote import RemoteCommand
 from lab.plugins.kubernetes import helm, objects
 from lab.plugins.process import Finished
 from lab.plugins.provider import Call
@@ -63,6 +62,8 @@ def _answer(command: str, read: Any) -> Any:
                 "state": "running",
                 "host_key": HOST_KEY,
             }
+        case "cluster.begin" | "cluster.install":
+            return {"kubeconfig": os.environ.get(REAL_KUBECONFIG, KUBECONFIG)}
         case "cluster.member":
             return {"node": read["node"]}
         case "mesh.gateway-addresses":
@@ -80,12 +81,6 @@ def _answer(command: str, read: Any) -> Any:
         case _:
             assert command in ALWAYS, f"there is no answer to {command}"
             return ALWAYS[command]
-
-
-def _remote(
-    self: RemoteCommand, call: Call, script: str, inputs: Properties, environment: Mapping[str, str]
-) -> Finished:
-    return _ended(os.environ.get(REAL_KUBECONFIG, KUBECONFIG))
 
 
 def _ended(printed: str) -> Finished:
@@ -127,7 +122,6 @@ def _chart_version(self: helm.Releases, call: Call, release: Properties) -> str:
 def replace() -> None:
     """Make the stand-ins of this process hollow. A state is made by creating only, so nothing else is replaced."""
     LocalCommand.execute = _local
-    RemoteCommand.execute = _remote
     if REAL_KUBECONFIG in os.environ:
         objects.Objects._ready = _as_it_is
     else:

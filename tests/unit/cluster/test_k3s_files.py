@@ -9,8 +9,10 @@ import io
 import os
 import subprocess
 import tarfile
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -26,9 +28,12 @@ from actions.cluster.k3s_files import (
     renumber_script,
     unit,
 )
-from components.cluster.k3s import RUN_STDIN, RUN_STDIN_FIRST
+from actions.cluster.node import InstallRequest, begin, install
+from actions.protocol import Action, Progress, Ssh
+from actions.registry import BEGIN, INSTALL
 from tests.conftest import Golden
 
+MACHINE = Ssh(host="h", user="u", private_key="K", host_key="ssh-ed25519 A")
 GOLDEN = Path(__file__).parent / "golden"
 
 PLAIN = NodeSpec(
@@ -180,17 +185,33 @@ class Node:
         (artifacts / "SHA256SUMS").write_text("".join(lines))
 
     def run(
-        self, text: str | None = None, token: str = "t0ken", command: str = RUN_STDIN
+        self, text: str | None = None, token: str = "t0ken", action: Action[Any, Any] = INSTALL
     ) -> subprocess.CompletedProcess[str]:
-        """Run the script as the component does."""
+        """Run the script as the action does, here instead of over SSH."""
         text = node_script(self.spec) if text is None else text
         for place in PLACES:
             text = text.replace(place, f"{self.root}{place}")
         path = f"{self.fake}:{self.root}/usr/local/bin:{os.environ['PATH']}"
         env = {**os.environ, "PATH": path, "FAKE": str(self.fake), "ROOT": str(self.root)}
-        return subprocess.run(
-            ["sh", "-c", command], input=f"{token}\n{text}", env=env, capture_output=True, text=True, timeout=60
-        )
+        ran: list[subprocess.CompletedProcess[str]] = []
+
+        class Session:
+            def run(self, script: str, stdin: bytes, tell: Progress) -> str:
+                ran.append(
+                    subprocess.run(
+                        ["bash", "-c", script],
+                        input=stdin.decode(),
+                        env=env,
+                        capture_output=True,
+                        text=True,
+                        timeout=60,
+                    )
+                )
+                return ran[0].stdout
+
+        request = InstallRequest(node="n", machine=MACHINE, token=token, script=text)
+        {BEGIN.name: begin, INSTALL.name: install}[action.name](request, print, lambda **_: nullcontext(Session()))
+        return ran[0]
 
     def calls(self, program: str) -> list[str]:
         """How a program was called since this was last asked."""
@@ -610,20 +631,20 @@ def impatient(node: Node) -> str:
 
 
 def test_the_first_machine_begins_the_cluster_when_it_is_made(one_of_three: Node) -> None:
-    assert founding(one_of_three).run(command=RUN_STDIN_FIRST).returncode == 0
+    assert founding(one_of_three).run(action=BEGIN).returncode == 0
     assert one_of_three.file(JOIN_FILE).read_text() == "cluster-init: true"
 
 
 def test_a_server_joins_who_answers_even_the_one_that_may_begin(one_of_three: Node) -> None:
     (one_of_three.fake / "answering").write_text("https://10.89.0.13:6443")
-    assert founding(one_of_three).run(command=RUN_STDIN_FIRST).returncode == 0
+    assert founding(one_of_three).run(action=BEGIN).returncode == 0
     assert one_of_three.file(JOIN_FILE).read_text() == "server: https://10.89.0.13:6443"
 
 
 @pytest.mark.parametrize("case", ["made anew", "emptied"])
 def test_no_second_cluster_is_begun_when_nobody_answers(one_of_three: Node, case: str) -> None:
     node = one_of_three if case == "made anew" else founding(one_of_three)
-    ran = node.run(impatient(node), command=RUN_STDIN_FIRST if case == "made anew" else RUN_STDIN)
+    ran = node.run(impatient(node), action=BEGIN if case == "made anew" else INSTALL)
     assert ran.returncode == 1
     assert "none of the cluster's data, and no other server answers" in ran.stderr
     assert not node.file(JOIN_FILE).exists()
@@ -647,6 +668,6 @@ def test_the_only_server_so_far_takes_its_data_along(one_of_three: Node) -> None
 def test_a_server_is_not_ready_before_its_etcd_member_votes(one_of_three: Node) -> None:
     (one_of_three.fake / "votes").unlink()
     node = founding(one_of_three)
-    ran = node.run(node_script(node.spec).replace("-lt 720 ]", "-lt 5 ]"), command=RUN_STDIN_FIRST)
+    ran = node.run(node_script(node.spec).replace("-lt 720 ]", "-lt 5 ]"), action=BEGIN)
     assert (ran.returncode, ran.stdout) == (1, "")
     assert "node: etcd was not ready after 180 s; " in ran.stderr

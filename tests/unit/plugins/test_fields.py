@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from lab.plugins.command import fields
-from lab.plugins.command.remote import with_connection
 from lab.plugins.values import UNKNOWN, Secret
 
 TESTS = {"text": fields.text, "list": fields.texts, "table": fields.text_table, "mode": fields.one_of("a", "b")}
@@ -17,15 +16,3 @@ def test_bad_inputs_are_named_without_their_values() -> None:
     found = fields.problems(values, TESTS, ("text",))
     assert found.keys() == {"text", "list", "table", "mode", "other"}
     assert "secret word" not in str(found)
-
-
-def test_a_connection_gets_its_defaults_and_is_secret() -> None:
-    inputs, failures = with_connection({"connection": {"host": "h", "port": 2222}})
-    assert failures == {}
-    assert inputs["connection"] == Secret(
-        {"host": "h", "port": 2222, "user": "root", "dialErrorLimit": 10, "perDialTimeout": 15}
-    )
-
-
-def test_an_unknown_connection_stays_unknown() -> None:
-    assert with_connection({"connection": UNKNOWN}) == ({"connection": UNKNOWN}, {})
