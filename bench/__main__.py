@@ -18,7 +18,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from lab.trial import Run, Trial, TrialError, trial
+from tests.trial import Run, Trial, TrialError, trial
 
 STACK = "bench"
 CIDRS = {"cluster": "10.98.0.0/24", "vm": "10.98.1.0/24"}

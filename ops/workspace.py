@@ -75,13 +75,15 @@ def driver_of(stack: str) -> str:
         return ""
 
 
-def choose_stack() -> tuple[str, str]:
+def choose_stack(wanted: str | None) -> tuple[str, str]:
     """The stack to work on, and why.
 
+    Args:
+        wanted: the one that somebody asks for; without it the host decides.
+
     Raises:
-        OpsError: `STACK` names a stack that has no file.
+        OpsError: there is no file for that stack.
     """
-    wanted = os.environ.get("STACK")
     if wanted:
         if wanted not in stack_files():
             raise OpsError(f"STACK={wanted}: there is no Pulumi.{wanted}.yaml; stacks are {', '.join(stack_files())}")

@@ -38,7 +38,7 @@ def _comment(arguments: argparse.Namespace) -> int:
 
 def _preview(arguments: argparse.Namespace) -> int:
     """Preview the stack that STACK names, and write the comment, also when that fails."""
-    name, _ = workspace.choose_stack()
+    name, _ = workspace.choose_stack(os.environ.get("STACK"))
     try:
         workspace.read_stack_file(name).check()
         workspace.get_tools(name, machines=False)

@@ -20,7 +20,7 @@ _NOTHING: Final = (
 """What no stack is made of: it is read by people, or runs before or after."""
 _ENGINE: Final = ("lab/tools/go/pulumi/", "lab/tools/go/pulumi-language-python/")
 """What previews every stack, though it is among the lab's tools."""
-_LAB: Final = ("lab/images/", "lab/rootfs.py", "lab/tools/go/", "lab/trial.py")
+_LAB: Final = ("lab/images/", "lab/rootfs.py", "lab/tools/go/")
 """What only stacks of driver nspawn are made of. The rest of lab/ also gets Pulumi and stands in for its providers."""
 
 

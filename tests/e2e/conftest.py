@@ -23,7 +23,7 @@ import yaml
 
 from actions.kube import ApiCluster, Ran
 from actions.machines.nspawn import layout, network, process, record
-from lab.trial import Started, Trial, trial
+from tests.trial import Started, Trial, trial
 
 CIDRS = {"cluster": "10.97.0.0/24", "vm": "10.97.1.0/24"}
 VMS = ("vm-1", "vm-2", "vm-3", "vm-4")

@@ -20,8 +20,8 @@ import yaml
 
 from actions.machines.nspawn import layout, process, record
 from actions.samples.application import APPLICATION_UNIT
-from lab.trial import Trial
 from tests.e2e.conftest import CIDRS, NODES, VMS, Bystander, Environment, Host, processes
+from tests.trial import Trial
 from verify.checks import CHECKS
 
 pytestmark = pytest.mark.skipif(

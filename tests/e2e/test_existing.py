@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from lab.trial import Trial, alone
 from tests.e2e.conftest import kill_pulumi_at
 from tests.e2e.elsewhere import MOUNT, Elsewhere
+from tests.trial import Trial, alone
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="nspawn machines need Linux and root"

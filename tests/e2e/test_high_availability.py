@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from actions.kube import ApiCluster, KubeError
-from lab.trial import Trial, trial
+from tests.trial import Trial, trial
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="nspawn machines need Linux and root"

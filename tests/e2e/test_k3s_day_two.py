@@ -17,7 +17,7 @@ import pytest
 
 from actions.kube import ApiCluster
 from lab.images.oci import File, Image, write_archive
-from lab.trial import Trial, trial
+from tests.trial import Trial, trial
 
 pytestmark = [
     pytest.mark.nightly,

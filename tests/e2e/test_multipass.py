@@ -16,9 +16,9 @@ import yaml
 
 from actions.kube import ApiCluster
 from actions.machines.nspawn import record
-from lab.trial import ROOT, Trial, alone
 from tests.fakes.multipass_machines import Booted
 from tests.fakes.multipass_world import FakeMultipass
+from tests.trial import ROOT, Trial, alone
 
 pytestmark = [
     pytest.mark.nightly,

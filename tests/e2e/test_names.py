@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from lab.trial import Trial, trial
 from tests.e2e.conftest import Environment
+from tests.trial import Trial, trial
 
 pytestmark = [
     pytest.mark.nightly,

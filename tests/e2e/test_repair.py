@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from lab.trial import trial
 from tests.e2e.conftest import Environment, kill_pulumi_at
+from tests.trial import trial
 
 pytestmark = [
     pytest.mark.nightly,

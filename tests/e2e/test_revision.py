@@ -19,8 +19,8 @@ import pytest
 
 from actions.kube import KubeError
 from actions.mesh.injection import uninjected
-from lab.trial import Trial, trial
 from tests.e2e.conftest import Environment, kill_pulumi_at
+from tests.trial import Trial, trial
 
 pytestmark = [
     pytest.mark.nightly,

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from actions.kube import ApiCluster
-from lab.trial import ROOT, Run, Trial, trial
+from tests.trial import ROOT, Run, Trial, trial
 from verify.draining import DRAIN
 
 pytestmark = [

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.trial import Trial, trial
 from tests.e2e.conftest import Environment
+from tests.trial import Trial, trial
 
 pytestmark = [
     pytest.mark.nightly,

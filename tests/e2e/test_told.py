@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from actions.kube import ApiObject
-from lab.trial import trial
 from tests.e2e.conftest import Environment
+from tests.trial import trial
 
 pytestmark = [
     pytest.mark.nightly,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ops import __main__ as cli
+from commands import __main__ as cli
 from ops import engine, workspace
 from ops.errors import OpsError
 from ops.stack_file import StackFile
@@ -38,7 +38,7 @@ class Team:
 
     def run(self, verb: str) -> int:
         """`make <verb>`, without getting tools first."""
-        self.patch.setattr(sys, "argv", ["ops", verb])
+        self.patch.setattr(sys, "argv", ["istio-vms", verb])
         return cli.main()
 
     @property

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from commands import __main__ as cli
 from lab.tools import plugins
-from ops import __main__ as cli
 from ops import engine, policies, state, workspace
 from ops.event_log import EventLog
 from ops.workspace import Stack
@@ -126,7 +126,7 @@ def test_nothing_leaves_a_secret_in_plaintext(folder: Path, monkeypatch: pytest.
         file = workspace.ROOT / "Pulumi.dev.yaml"
         file.write_text(DEV.replace("- {name: vm-2}", "- {name: vm-2, cpus: 2}"))
         policies.judged_preview(Stack.open("dev"))
-        monkeypatch.setattr("sys.argv", ["ops", "preview"])
+        monkeypatch.setattr("sys.argv", ["istio-vms", "preview"])
         assert cli.main() == 0
         engine.operate(Stack.open("dev"), "up", *words)
         outputs = state.outputs(Stack.find("dev").deployment())

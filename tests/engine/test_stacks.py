@@ -19,7 +19,7 @@ STACKS = sorted(path.name.split(".")[1] for path in ROOT.glob("Pulumi.*.yaml"))
 
 @pytest.mark.parametrize("stack", STACKS)
 def test_a_stack_previews_with_nothing_at_hand(stack: str, tmp_path: Path) -> None:
-    shown = run(stack, tmp_path, "-m", "ops", "preview")
+    shown = run(stack, tmp_path, "-m", "commands", "preview")
     counted = re.search(r"\+ (\d+) to create", shown.stdout)
     assert counted and int(counted[1]) > 40
     first = "cluster-claim" if stack == "staging" else f"{stack}-server-1-machine"

@@ -112,7 +112,7 @@ def _rejoin(env: Environment, member: Member) -> tuple[float, str]:
     started = time.monotonic()
     asked = os.environ | {"STACK": env.stack, "VM": member.settings.name}
     ran = subprocess.run(
-        [sys.executable, "-m", "ops", "rejoin"], env=asked, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "commands", "rejoin"], env=asked, capture_output=True, text=True, check=False
     )
     said = (ran.stdout + ran.stderr).strip().rpartition("\n")[2]
     if ran.returncode:

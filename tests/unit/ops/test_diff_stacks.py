@@ -11,7 +11,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from ops import __main__ as cli
+from commands import __main__ as cli
 from ops import diff_stacks, workspace
 from ops.diff_stacks import ABSENT, Difference, compare
 from ops.errors import OpsError
@@ -111,7 +111,7 @@ def test_secrets_are_not_shown(put: Put, capsys: pytest.CaptureFixture[str]) -> 
 def run(monkeypatch: pytest.MonkeyPatch, **variables: str) -> int:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sys, "argv", ["ops", "diff-stacks"])
+    monkeypatch.setattr(sys, "argv", ["istio-vms", "diff-stacks"])
     return cli.main()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ops import __main__ as cli
+from commands import __main__ as cli
 from ops.files import lent_file, secret_file, secret_folder
 from ops.workspace import Stack
 from tests.unit.ops.conftest import Api, World, deployment
@@ -68,7 +68,7 @@ def test_any_command_removes_what_others_left_and_closes_what_was_open(
         stack.config_file.chmod(0o644)
         monkeypatch.setenv("STACK", "lab")
         monkeypatch.setenv("VM", "vm-1")
-        monkeypatch.setattr(sys, "argv", ["ops", verb])
+        monkeypatch.setattr(sys, "argv", ["istio-vms", verb])
         cli.main()
         assert lent.exists()
     files = [path for path in world.home.rglob("*") if path.is_file()]

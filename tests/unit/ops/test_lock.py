@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ops import __main__ as cli
+from commands import __main__ as cli
 from ops import engine, lock
 from ops.errors import OpsError
 from ops.workspace import Stack
@@ -50,7 +50,7 @@ def somebody(folder: Path) -> Generator[subprocess.Popen[str]]:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["ops", *words])
+    monkeypatch.setattr(sys, "argv", ["istio-vms", *words])
     return cli.main()
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from commands import __main__ as cli
 from components.settings import Settings, parse
-from ops import __main__ as cli
 from ops import new_stack, workspace
 from ops.errors import OpsError
 from ops.explained import sections
@@ -159,7 +159,7 @@ def test_the_command_line_takes_dev_unless_told(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("NAME", "qa")
-    monkeypatch.setattr(sys, "argv", ["ops", "new-stack"])
+    monkeypatch.setattr(sys, "argv", ["istio-vms", "new-stack"])
     assert cli.main() == 0
     assert "wrote Pulumi.qa.yaml from Pulumi.dev.yaml; `make preview STACK=qa`" in capsys.readouterr().out
     assert cli.main() == 1

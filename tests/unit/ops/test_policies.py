@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ops import __main__ as cli
+from commands import __main__ as cli
 from ops import engine, policies
 from ops.errors import OpsError
 from ops.event_log import EventLog
@@ -183,7 +183,7 @@ def test_without_an_analyzer_the_previews_json_is_judged_and_that_is_said(
 
 
 def run(monkeypatch: pytest.MonkeyPatch, verb: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["ops", verb])
+    monkeypatch.setattr(sys, "argv", ["istio-vms", verb])
     return cli.main()
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ops import __main__ as cli
+from commands import __main__ as cli
 from ops.errors import OpsError
 from ops.repair import repair
 from ops.workspace import Stack
@@ -27,7 +27,7 @@ def protected(resource: dict[str, Any]) -> dict[str, Any]:
 
 
 def down(monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(sys, "argv", ["ops", "down"])
+    monkeypatch.setattr(sys, "argv", ["istio-vms", "down"])
     return cli.main()
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from commands import __main__ as cli
 from components.settings import find_problems
-from ops import __main__ as cli
 from ops import stack_file, workspace
 from ops.stack_file import StackFileError
 from ops.workspace import Stack
@@ -265,7 +265,7 @@ def bad(world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["ops", *words])
+    monkeypatch.setattr(sys, "argv", ["istio-vms", *words])
     return cli.main()
 
 

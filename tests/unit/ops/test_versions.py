@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from ops import __main__ as cli
+from commands import __main__ as cli
 from ops import versions
 from ops.errors import OpsError
 from ops.workspace import Stack
@@ -41,7 +41,7 @@ def test_a_step_that_cannot_be_is_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     wants(world, f"{{version: {release}}}")
-    monkeypatch.setattr(sys, "argv", ["ops", verb])
+    monkeypatch.setattr(sys, "argv", ["istio-vms", verb])
     assert cli.main() == 1
     said = " ".join(capsys.readouterr().err.split())
     assert (f"error: istio-vms:cluster.version: {release}: the cluster is of v1.32.0+k3s1") in said

@@ -25,9 +25,8 @@ def mode(path: Path) -> int:
 # --------------------------------------------------------------------------------------------- which stack
 
 
-def test_stack_names_the_stack(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STACK", "lab-two")
-    assert workspace.choose_stack() == ("lab-two", "STACK asks for it")
+def test_stack_names_the_stack(world: World) -> None:
+    assert workspace.choose_stack("lab-two") == ("lab-two", "STACK asks for it")
 
 
 @pytest.mark.parametrize(("installed", "chosen"), [(True, "dev"), (False, "lab")])
@@ -37,7 +36,7 @@ def test_without_stack_multipass_decides(
     if installed:
         world.program("multipass", "#!/bin/sh\n")
     monkeypatch.setenv("PATH", str(world.bin))
-    name, why = workspace.choose_stack()
+    name, why = workspace.choose_stack(None)
     assert name == chosen
     assert "Multipass" in why
 
@@ -45,9 +44,8 @@ def test_without_stack_multipass_decides(
 def test_an_unknown_stack_names_the_missing_file_and_the_known_ones(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("STACK", "prod")
     with pytest.raises(OpsError, match=r"no Pulumi\.prod\.yaml; stacks are dev, lab, lab-two$"):
-        workspace.choose_stack()
+        workspace.choose_stack("prod")
 
 
 # --------------------------------------------------------------------------------------------- where state is

@@ -42,7 +42,7 @@ EVERY = sorted(DRIVERS)
         ("sub/Pulumi.dev.yaml", EVERY),
         ("lab/images/catalog.py", ["lab"]),
         ("lab/rootfs.py", ["lab"]),
-        ("lab/trial.py", ["lab"]),
+        ("tests/trial.py", []),
         ("lab/tools/go/k3s/go.mod", ["lab"]),
         ("lab/tools/go/pulumi/go.mod", EVERY),
         ("lab/tools/go/pulumi-language-python/go.sum", EVERY),

@@ -59,7 +59,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         assert stopped <= set(made.timers)
 
     def rejoin(command: list[str], **options: Any) -> SimpleNamespace:
-        assert command[1:] == ["-m", "ops", "rejoin"]
+        assert command[1:] == ["-m", "commands", "rejoin"]
         code = made.rejoin(f"{options['env']['STACK']}-{options['env']['VM']}")
         return SimpleNamespace(returncode=code, stdout="", stderr="error: no such VM\n" if code else "it is a member\n")
 
