@@ -31,7 +31,7 @@ class Done(Generic[R]):
 def run(
     name: str,
     action: Action[Any, R],
-    request: Mapping[str, Any],
+    request: pulumi.Input[Mapping[str, Any]],
     opts: pulumi.ResourceOptions,
     *,
     update: Action[Any, R] | None = None,
@@ -71,12 +71,14 @@ def _script(action: Action[Any, Any]) -> str:
     return f"actions/run {action.name}"
 
 
-def _as_json(request: Mapping[str, Any]) -> pulumi.Output[str]:
+def _as_json(request: pulumi.Input[Mapping[str, Any]]) -> pulumi.Output[str]:
     """The request as JSON, by one `apply` over its Outputs.
 
     The SDK makes an Output of each value in a dictionary, also in one that an `apply` returns, and its work grows with the square of
     their number. A `MappingProxyType` it leaves as it is, hence `dict` below.
     """
+    if isinstance(request, pulumi.Output):
+        return request.apply(lambda known: json.dumps(known, default=dict))
     outputs: list[pulumi.Output[Any]] = []
 
     def without_outputs(value: Any) -> Any:

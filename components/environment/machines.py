@@ -45,7 +45,7 @@ class Machines:
     def exports(self) -> dict[str, Any]:
         """Address, SSH port, user and host key of each."""
         everyone = [*self.servers, *self.agents, *self.vms.values()]
-        return {machine.machine_name: machine.exports() for machine in everyone}
+        return {machine.machine_name: machine.reached for machine in everyone}
 
     def _preparation(self, workload: WorkloadSettings) -> Preparation:
         """The sidecar's package, and the sample application."""

@@ -63,7 +63,7 @@ def workloads(settings: Settings, machines: Machines, access: ClusterAccess, in_
     )
     if not settings.workloads:
         return made
-    readings = read_mesh(access, in_mesh.control_plane)
+    readings = read_mesh(access, in_mesh.control_plane, in_mesh.east_west)
     for workload in settings.workloads:
         # A Service with pods is there once they are, and a VM need not wait for them.
         pods = services[workload.namespace, workload.service]["pods"]

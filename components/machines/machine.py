@@ -83,8 +83,8 @@ class Machine(pulumi.ComponentResource):
     """The machine's name with the driver, and its host name."""
     address: pulumi.Output[str]
     """The IPv4 address it is reached at."""
-    host_key: pulumi.Output[str]
-    """Its public SSH host key: type and base64."""
+    reached: pulumi.Output[Mapping[str, Any]]
+    """What a person needs to reach it: address, port, user and host key (type and base64). Nothing of it is secret."""
     connection: pulumi.Output[Mapping[str, Any]]
     """How to reach it over SSH: `actions.protocol.Ssh`. Secret."""
     resource: command.local.Command
@@ -114,17 +114,17 @@ class Machine(pulumi.ComponentResource):
         # Nothing in the answer is secret, though an existing host's document is, which has the key.
         state = pulumi.Output.unsecret(ensured.result)
         self.resource = ensured.resource
-        self._port = state.apply(lambda known: known.port)
-        self._user = state.apply(lambda known: known.user)
-        self._private_key = pulumi.Output.secret(args["key"].private_key)
         self.address = state.apply(lambda known: known.address)
-        self.host_key = state.apply(lambda known: known.host_key)
-        self.connection = pulumi.Output.all(state, self._private_key).apply(lambda both: _connection(*both))
-        self.register_outputs({"address": self.address, "hostKey": self.host_key})
-
-    def exports(self) -> dict[str, pulumi.Output[Any]]:
-        """What a person needs to reach the machine; nothing secret."""
-        return {"address": self.address, "port": self._port, "user": self._user, "hostKey": self.host_key}
+        self.connection = pulumi.Output.all(state, args["key"].private_key).apply(lambda both: _connection(*both))
+        self.reached = state.apply(
+            lambda known: {
+                "address": known.address,
+                "port": known.port,
+                "user": known.user,
+                "hostKey": known.host_key,
+            }
+        )
+        self.register_outputs({"address": self.address})
 
 
 def _connection(state: MachineState, private_key: str) -> Mapping[str, Any]:

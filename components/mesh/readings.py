@@ -6,7 +6,7 @@ Like a gateway's addresses each is the result of an action that only reads. Its 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,30 +18,41 @@ from actions.registry import MESH_CONFIG, ROOT_CERTIFICATE
 from components.action import run
 from components.cluster.access import ClusterAccess
 from components.mesh.control_plane import ControlPlane
+from components.mesh.gateway import EastWestGateway
 
 R = TypeVar("R")
 
 
 @dataclass(frozen=True)
 class MeshReadings:
-    """What every VM is told of the mesh. Public.
+    """What is the same for every VM.
 
     Attributes:
-        root_certificate: PEM.
-        config: that of the control plane's own revision.
+        kubeconfig: of the cluster. Secret.
+        node_addresses: of the nodes whose pods a VM may reach directly.
+        root_certificate: the mesh's, PEM.
+        config: the mesh's, of the control plane's own revision.
+        gateway_addresses: of the east-west gateway.
     """
 
+    kubeconfig: str
+    node_addresses: Sequence[str]
     root_certificate: str
     config: MeshConfig
+    gateway_addresses: Sequence[str]
 
 
-def read_mesh(cluster: ClusterAccess, control_plane: ControlPlane) -> pulumi.Output[MeshReadings]:
+def read_mesh(
+    cluster: ClusterAccess, control_plane: ControlPlane, gateway: EastWestGateway
+) -> pulumi.Output[MeshReadings]:
     """Read it as soon as istiod has published it."""
     where = {"kubeconfig": cluster.kubeconfig, "namespace": control_plane.namespace}
     root = _read("root-certificate", ROOT_CERTIFICATE, where, cluster, control_plane)
     which = {"revision": control_plane.revision, "installed": control_plane.installed}
     config = _read("mesh-config", MESH_CONFIG, {**where, **which}, cluster, control_plane)
-    return pulumi.Output.all(root, config).apply(lambda both: MeshReadings(both[0]["root_certificate"], both[1]))
+    return pulumi.Output.all(cluster.kubeconfig, cluster.node_addresses, root, config, gateway.addresses).apply(
+        lambda known: MeshReadings(known[0], known[1], known[2]["root_certificate"], known[3], known[4])
+    )
 
 
 def _read(

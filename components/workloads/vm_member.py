@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import pulumi
 
@@ -27,7 +27,7 @@ class VmMemberArgs(TypedDict):
     control_plane: ControlPlane
     gateway: EastWestGateway
     readings: pulumi.Output[MeshReadings]
-    """What every VM is told of the mesh."""
+    """What is the same for every VM of the mesh."""
     package_script: str
     """Shell that sees to the sidecar's package, also when its version changes later."""
     cluster_name: str
@@ -55,22 +55,18 @@ class VmMember(pulumi.ComponentResource):
     def __init__(self, name: str, args: VmMemberArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Join; done when the member is healthy."""
         super().__init__("istio-vms:workloads:VmMember", name, None, opts)
-        machine, workload, gateway = args["machine"], args["workload"], args["gateway"]
-        cluster = workload.args["cluster"]
+        machine, workload = args["machine"], args["workload"]
+        # One `apply` over as few Outputs as can be: see `components/action.py`.
+        request = pulumi.Output.all(args["readings"], machine.connection, workload.args["namespace"]).apply(
+            lambda known: MappingProxyType(_request(args, *known))
+        )
         joined = run(
             f"{name}-join",
             JOIN,
-            {
-                "kubeconfig": cluster.kubeconfig,
-                "ssh": machine.connection,
-                "member": self._member(args),
-                "package_script": args["package_script"],
-                "root_certificate": args["readings"].apply(lambda known: known.root_certificate),
-                "node_addresses": cluster.node_addresses if args["pod_routes"] else [],
-                "token_seconds": args["token_seconds"],
-                "timeout_seconds": JOIN_SECONDS,
-            },
-            pulumi.ResourceOptions(parent=self, depends_on=[*workload.registered, gateway], delete_before_replace=True),
+            request,
+            pulumi.ResourceOptions(
+                parent=self, depends_on=[*workload.registered, args["gateway"]], delete_before_replace=True
+            ),
             delete=LEAVE_MESH,
             replace_on=[machine.resource.id],
         )
@@ -79,31 +75,39 @@ class VmMember(pulumi.ComponentResource):
         self.connected_at = said["connected_at"]
         self.register_outputs({"workloadEntry": self.workload_entry})
 
-    @staticmethod
-    def _member(args: VmMemberArgs) -> pulumi.Output[Mapping[str, object]]:
-        """`actions.workloads.files.MemberSpec`: what is settled, and what is not known before the mesh is there."""
-        group = args["workload"].args
-        settled: dict[str, object] = {
-            "workload": group["workload"],
-            "service_account": group["service_account"],
-            "labels": dict(args["workload"].labels),
-            "network": group["network"],
-            "cluster_id": args["cluster_name"],
-            "revision": args["control_plane"].revision,
-            "istiod_namespace": NAMESPACE,
-            "istiod_port": args["gateway"].istiod_port,
-            "probe": probe_document(group["probe"]),
-            "certificate_seconds": args["certificate_seconds"],
-        }
-        return pulumi.Output.all(
-            group["namespace"], args["gateway"].addresses, args["machine"].address, args["readings"]
-        ).apply(lambda known: MappingProxyType(settled | _told(*known)))
 
-
-def _told(namespace: str, gateway_addresses: Sequence[str], address: str, mesh: MeshReadings) -> dict[str, object]:
+def _request(
+    args: VmMemberArgs, mesh: MeshReadings, connection: Mapping[str, Any], namespace: str
+) -> dict[str, object]:
+    """`actions.workloads.join.JoinRequest`."""
     return {
+        "kubeconfig": mesh.kubeconfig,
+        "ssh": connection,
+        "member": _member(args, mesh, connection["host"], namespace),
+        "package_script": args["package_script"],
+        "root_certificate": mesh.root_certificate,
+        "node_addresses": mesh.node_addresses if args["pod_routes"] else [],
+        "token_seconds": args["token_seconds"],
+        "timeout_seconds": JOIN_SECONDS,
+    }
+
+
+def _member(args: VmMemberArgs, mesh: MeshReadings, address: str, namespace: str) -> dict[str, object]:
+    """`actions.workloads.files.MemberSpec`."""
+    group = args["workload"].args
+    return {
+        "workload": group["workload"],
+        "service_account": group["service_account"],
+        "labels": dict(args["workload"].labels),
+        "network": group["network"],
+        "cluster_id": args["cluster_name"],
+        "revision": args["control_plane"].revision,
+        "istiod_namespace": NAMESPACE,
+        "istiod_port": args["gateway"].istiod_port,
+        "probe": probe_document(group["probe"]),
+        "certificate_seconds": args["certificate_seconds"],
         "namespace": namespace,
-        "gateway_addresses": gateway_addresses,
+        "gateway_addresses": mesh.gateway_addresses,
         "address": address,
         "mesh_id": mesh.config["mesh_id"],
         "trust_domain": mesh.config["trust_domain"],
