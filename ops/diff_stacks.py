@@ -16,7 +16,7 @@ from components.settings import SettingsError, parse
 from ops import workspace
 from ops.errors import OpsError
 from ops.stack_file import StackFileError
-from pull_request.changes import MASKED, safe
+from review.changes import MASKED, safe
 
 ABSENT: Final = object()
 """No such entry, where null would be one."""

@@ -19,12 +19,12 @@ from ops import engine
 from ops.errors import OpsError, reason
 from ops.event_log import EventLog
 from ops.workspace import ROOT, Stack
-from policy.levels import STACKS, Levels, LevelsError
-from policy.preview import Preview, PreviewError, judge, show, wide
-from policy.rules import RULES
-from policy.rules.model import Change, Found, Resource, Violation
+from review.judge import Preview, PreviewError, judge, show, wide
+from review.rules import RULES
+from review.rules.levels import STACKS, Levels, LevelsError
+from review.rules.model import Change, Found, Resource, Violation
 
-PACK = Path(__file__).resolve().parent.parent / "policy"
+PACK = Path(__file__).resolve().parent.parent / "review/pack"
 _HOST = "pulumi-language-python"
 
 
@@ -174,5 +174,5 @@ def tell(stack: Stack, judged: Judged, *, quiet: bool = False) -> None:
     if judged.stops:
         raise OpsError(
             f"{judged.stops} violation(s) of mandatory policies, see above; nothing was changed. "
-            f"Put them right, or say in policy/stacks/{stack.name}.json what this stack may do (docs/policies.md)"
+            f"Put them right, or say in review/levels/{stack.name}.json what this stack may do (docs/policies.md)"
         )

@@ -12,8 +12,7 @@ import pytest
 from ops import engine, policies, workspace
 from ops.errors import OpsError
 from ops.workspace import Stack
-from policy import levels
-from policy.rules import RULES
+from review.rules import RULES, levels
 from tests.engine.harness import PROGRAMS, tool
 
 Open = Callable[..., Stack]

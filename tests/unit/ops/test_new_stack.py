@@ -15,7 +15,7 @@ from ops import __main__ as cli
 from ops import new_stack, workspace
 from ops.errors import OpsError
 from ops.explained import sections
-from policy import levels
+from review.rules import levels
 
 REPOSITORY = Path(__file__).parents[3]
 STACKS = sorted(path.name.split(".")[1] for path in REPOSITORY.glob("Pulumi.*.yaml"))
@@ -116,8 +116,8 @@ def test_another_stacks_salt_is_not_taken_over_but_its_provider_is(project: Path
 
 def test_policies_are_strict_and_know_what_is_exposed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = new_stack.write("qa", "dev")
-    assert any("policy/stacks/qa.json" in line for line in told)
-    monkeypatch.setattr(levels, "STACKS", project / "policy/stacks")
+    assert any("review/levels/qa.json" in line for line in told)
+    monkeypatch.setattr(levels, "STACKS", project / "review/levels")
     read = levels.Levels.of_stack("qa")
     assert {read.level(rule) for rule in levels.RULES} == {"mandatory"}
     [exposure] = [rule for rule in levels.RULES if rule.name == "east-west-exposure"]

@@ -12,7 +12,7 @@ from ops import engine, policies
 from ops.errors import OpsError
 from ops.event_log import EventLog
 from ops.workspace import Stack
-from policy import levels
+from review.rules import levels
 from tests.unit.ops.conftest import World, urn
 
 MACHINE = urn("istio-vms:machines:Machine$command:local:Command", "lab-vm-1-machine")

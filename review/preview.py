@@ -1,0 +1,187 @@
+"""What `pulumi preview --json` prints, read strictly.
+
+The format is `PreviewDigest` in `pkg/display/json.go` of Pulumi's sources, written by `pkg/backend/display/json.go`. It
+carries no version, so whatever is not exactly known from the engine this project pins is an error: a comment that leaves
+something out is worse than none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from actions.protocol import Document, Failure, parse
+from review.rules.model import Found
+
+VERSION = metadata.version("pulumi")
+"""The version whose format is known: the SDK's, which is the engine's too."""
+Op = Literal[
+    "create",
+    "create-replacement",
+    "delete",
+    "delete-replaced",
+    "diff",
+    "discard",
+    "discard-replaced",
+    "extend-parameterize",
+    "import",
+    "import-replacement",
+    "read",
+    "read-replacement",
+    "refresh",
+    "remove-pending-replace",
+    "replace",
+    "same",
+    "update",
+]
+"""The engine's operations: `pkg/resource/deploy/step.go`."""
+Action = Literal["delete", "replace", "update", "create"]
+ACTIONS: Sequence[Action] = ("delete", "replace", "update", "create")
+"""What a reader has to know of, what is hardest to undo first."""
+_ACTIONS: dict[Op, Action] = {
+    "delete": "delete",
+    "replace": "replace",  # its parts, `create-replacement` and others, are told by the engine only if asked for
+    "update": "update",
+    "create": "create",
+    "import": "create",
+}
+
+
+_POLICY = "policy "
+
+
+class _Camel(Document):
+    model_config = ConfigDict(alias_generator=to_camel)
+
+
+class State(_Camel):
+    """A resource before or after a step: what is needed of `apitype.ResourceV3`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    inputs: dict[str, Any] = Field(default_factory=dict, repr=False)
+    outputs: dict[str, Any] = Field(default_factory=dict, repr=False)
+
+
+class PropertyDiff(_Camel):
+    """How a property differs; `input_diff` says that the old inputs, not the old outputs, are what it differs from."""
+
+    kind: Literal["add", "add-replace", "delete", "delete-replace", "update", "update-replace"]
+    input_diff: bool
+
+
+class Step(_Camel):
+    """What the engine intends for one resource. `detailed_diff` is by property path, such as `spec.ports[0].port`."""
+
+    op: Op
+    urn: str = Field(pattern=r"^urn:pulumi:[^:]*::[^:]*::[^:]+(:[^:]+)*::")
+    provider: str = ""
+    old_state: State = State()
+    new_state: State = State()
+    diff_reasons: Sequence[str] = ()
+    replace_reasons: Sequence[str] = ()
+    detailed_diff: dict[str, PropertyDiff] | None
+
+    @property
+    def action(self) -> Action | None:
+        """What becomes of the resource; None when nothing does."""
+        return _ACTIONS.get(self.op)
+
+    @property
+    def types(self) -> Sequence[str]:
+        """The resource's type after those of its parents: `istio-vms:machines:Machine`, `command:local:Command`."""
+        return self.urn.split("::", 3)[2].split("$")
+
+    @property
+    def name(self) -> str:
+        """The resource's name in the program."""
+        return self.urn.split("::", 3)[3]
+
+
+class Diagnostic(_Camel):
+    """Something the engine, a plugin or the program said."""
+
+    urn: str = ""
+    prefix: str = ""
+    message: str = ""
+    severity: Literal["", "info", "info#err", "warning", "error"] = ""
+
+
+class Preview(_Camel):
+    """All of it. What is empty is left out by the engine."""
+
+    config: dict[str, str] = Field(default_factory=dict, repr=False)
+    steps: Sequence[Step] = ()
+    diagnostics: Sequence[Diagnostic] = ()
+    duration: int = 0
+    change_summary: dict[Op, int] = Field(default_factory=dict)
+    maybe_corrupt: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether the engine gave up, so that the steps are not all there is."""
+        return any(said.severity == "error" for said in self.diagnostics)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a mandatory policy is among the reasons."""
+        return any(said.severity == "error" and said.prefix.startswith(_POLICY) for said in self.diagnostics)
+
+    @property
+    def new(self) -> bool:
+        """Whether the stack was never brought up."""
+        return any(step.action == "create" and step.types == ["pulumi:pulumi:Stack"] for step in self.steps)
+
+    def having(self, action: Action) -> Sequence[Step]:
+        """The steps of an action, in the engine's order."""
+        return [step for step in self.steps if step.action == action]
+
+
+def read(text: str | bytes) -> Preview:
+    """The preview that Pulumi printed.
+
+    Raises:
+        Failure: this is not the known format; what differs is named, no value is.
+    """
+    try:
+        preview = parse(Preview, text)
+    except Failure as failure:
+        problems = str(failure).partition("\n")[2]
+        raise Failure(
+            f"this is not what `pulumi preview --json` of Pulumi {VERSION} prints, the version that is pinned:\n{problems}"
+        ) from None
+    if not preview.change_summary and not preview.failed:
+        raise Failure(
+            "the preview has neither a summary of changes nor an error; did `pulumi preview --json` end by itself?"
+        )
+    return preview
+
+
+def failing(preview: Preview, reason: str) -> Preview:
+    """The preview with why it failed, where that was told elsewhere."""
+    return preview.model_copy(
+        update={"diagnostics": [*preview.diagnostics, Diagnostic(message=reason, severity="error")]}
+    )
+
+
+def judged(preview: Preview, found: Found) -> Preview:
+    """The preview with what policies have against it: of mandatory ones as errors, before all others; of advisory ones as warnings."""
+    said = [
+        Diagnostic(
+            urn=one.urn,
+            prefix=f"{_POLICY}{rule.name}: ",
+            message=one.message,
+            severity="error" if level == "mandatory" else "warning",
+        )
+        for level, rule, one in found
+    ]
+    return preview.model_copy(update={"diagnostics": [*said, *preview.diagnostics]})
+
+
+def could_not(reason: str) -> Preview:
+    """A preview of which there is nothing but why it could not be made."""
+    return failing(Preview(), reason)

@@ -1,0 +1,81 @@
+"""How seriously each policy is taken, and with which options: the file that Pulumi calls a policy pack's configuration.
+
+Format (`pkg/resource/analyzer/config.go` in Pulumi's sources): a JSON object from a policy's name, or `all`, to a level, or to an object
+with `enforcementLevel` and the policy's options.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from review.rules import RULES
+from review.rules.model import Options, Rule
+
+STACKS = Path(__file__).parents[1] / "levels"
+LEVELS = ("mandatory", "advisory", "disabled")
+ALL = "all"
+
+
+class LevelsError(Exception):
+    """The file says what cannot be followed."""
+
+
+@dataclass(frozen=True)
+class Levels:
+    """A configuration. Without one every policy is mandatory and has its defaults."""
+
+    entries: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def of_stack(cls, stack: str) -> Levels:
+        """Those of the stack's file in `review/levels`, if it has one.
+
+        Raises:
+            LevelsError: the file cannot be used.
+        """
+        file = STACKS / f"{stack}.json"
+        return cls.read(file) if file.exists() else cls({})
+
+    @classmethod
+    def read(cls, file: Path) -> Levels:
+        """Those of a file.
+
+        Raises:
+            LevelsError: it cannot be read, names a policy, a level or an option that does not exist.
+        """
+        try:
+            document = json.loads(file.read_text())
+        except (OSError, ValueError) as error:
+            raise LevelsError(f"{file} cannot be read: {error}") from error
+        if not isinstance(document, dict):
+            raise LevelsError(f"{file}: not a JSON object")
+        options = {ALL: set[str](), **{rule.name: set(rule.options) for rule in RULES}}
+        entries: dict[str, Mapping[str, Any]] = {}
+        for name, value in cast("dict[str, Any]", document).items():
+            entry = cast("dict[str, Any]", value) if isinstance(value, dict) else {"enforcementLevel": value}
+            if name not in options:
+                raise LevelsError(f"{file}: {name} is no policy; there are {', '.join(options)}")
+            if unknown := sorted(set(entry) - options[name] - {"enforcementLevel"}):
+                raise LevelsError(f"{file}: {name} has no option {', '.join(unknown)}")
+            if entry.get("enforcementLevel", LEVELS[0]) not in LEVELS:
+                raise LevelsError(f"{file}: {name}: a level is {', '.join(LEVELS)}")
+            entries[name] = entry
+        return cls(entries)
+
+    def level(self, rule: Rule) -> str:
+        """The policy's own level, else that of all."""
+        return next(
+            (entry["enforcementLevel"] for entry in map(self._entry, (rule.name, ALL)) if "enforcementLevel" in entry),
+            LEVELS[0],
+        )
+
+    def options(self, rule: Rule) -> Options:
+        """The policy's options, defaults included."""
+        return rule.configured(self._entry(rule.name))
+
+    def _entry(self, name: str) -> Mapping[str, Any]:
+        return self.entries.get(name, {})

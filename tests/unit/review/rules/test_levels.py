@@ -1,0 +1,68 @@
+"""Levels and options: defaults, what a file changes, and what it cannot say."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from review.rules.levels import STACKS, Levels, LevelsError
+from tests.unit.review.rules.conftest import BY_NAME
+from tests.unit.test_settings import STACKS as STACK_NAMES
+
+MTLS, MACHINES = BY_NAME["mtls-strict"], BY_NAME["protected-machines"]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "levels.json"
+
+
+def test_without_a_file_every_policy_is_mandatory_and_has_its_defaults() -> None:
+    levels = Levels.of_stack("nobodys")
+    assert {levels.level(rule) for rule in BY_NAME.values()} == {"mandatory"}
+    assert levels.options(MACHINES) == {"machines": ["*"]}
+
+
+@pytest.mark.parametrize("stack", STACK_NAMES)
+def test_stacks_to_try_things_in_are_advised_only(stack: str) -> None:
+    levels = Levels.of_stack(stack)
+    expected = "advisory" if stack in ("dev", "lab") else "mandatory"
+    assert {levels.level(rule) for rule in BY_NAME.values()} == {expected}
+
+
+def test_every_file_is_of_a_stack_of_the_repository() -> None:
+    assert sorted(path.stem for path in STACKS.iterdir()) == STACK_NAMES
+
+
+@pytest.mark.parametrize("everyone", ["advisory", {"enforcementLevel": "advisory"}])
+def test_a_policys_own_level_wins_over_that_of_all(file: Path, everyone: Any) -> None:
+    file.write_text(
+        json.dumps({"all": everyone, "mtls-strict": "mandatory", "protected-machines": {"machines": ["a"]}})
+    )
+    levels = Levels.read(file)
+    assert (levels.level(MTLS), levels.level(MACHINES)) == ("mandatory", "advisory")
+    assert levels.options(MACHINES) == {"machines": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("document", "why"),
+    [
+        ({"mtls": "advisory"}, "mtls is no policy"),
+        ({"all": "remediate"}, "a level is"),
+        ({"all": None}, "a level is"),
+        ({"mtls-strict": {"machines": []}}, "mtls-strict has no option machines"),
+        ({"all": {"machines": []}}, "all has no option machines"),
+        ([], "not a JSON object"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused(file: Path, document: Any, why: str) -> None:
+    file.write_text(json.dumps(document))
+    with pytest.raises(LevelsError, match=why):
+        Levels.read(file)
+
+
+def test_what_is_no_json_is_refused(file: Path) -> None:
+    file.write_text("all: advisory")
+    with pytest.raises(LevelsError, match="cannot be read"):
+        Levels.read(file)
