@@ -17,7 +17,9 @@ from ops import policies, workspace
 from ops.errors import OpsError, reason
 from ops.event_log import EventLog
 from review import comment
+from review.judge import judge
 from review.preview import Preview, could_not, failing, judged, read
+from review.rules.levels import Levels
 from review.touched import touched
 
 _DRIFT = ("--refresh", "--expect-no-changes")
@@ -67,7 +69,7 @@ def preview(stack: workspace.Stack, *, drift: bool) -> tuple[Preview, bool]:
         OpsError: there is no Pulumi.
     """
     pack = [] if drift else policies.flags(stack)
-    words = stack.on_stack("preview", "--json", *(_DRIFT if drift else pack))
+    words = stack.on_stack("preview", "--json", *(_DRIFT if drift else pack or ["--show-sames"]))
     with EventLog() as log:
         ran = stack.run(*words, log=log if pack else None)
         found = policies.of_events(stack, log.events()).found if pack else []
@@ -76,7 +78,7 @@ def preview(stack: workspace.Stack, *, drift: bool) -> tuple[Preview, bool]:
         return could_not(reason(ran.stderr)), False
     seen = read(ran.stdout)
     if not drift and not pack and not seen.failed:
-        found = policies.judged_preview(stack).found
+        found = judge(seen, Levels.of_stack(stack.name)).found
     if found:
         seen = judged(seen, found)
     if ran.returncode not in (0, _CHANGES) and not seen.failed:

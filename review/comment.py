@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from lab.plugins.values import Secret, Unknown
-from ops import engine
-from review.changes import ABSENT, MASKED, Change, changes, safe
+from review.changes import Change, changes
 from review.markdown import block, code, fitting, folded, row, size
-from review.preview import ACTIONS, Action, Diagnostic, Preview, Step
+from review.model import ACTIONS, ENDED, MACHINE_SUFFIX, MACHINE_TYPES
+from review.noise import says_nothing
+from review.preview import Diagnostic, Preview, Step
+from review.redaction import safe
+from review.values import ABSENT, MASKED, Secret, Unknown
 
 MAXIMUM_BYTES = 65_000
 """GitHub takes 65,536 characters."""
@@ -25,16 +27,13 @@ CELL_CHANGES = 4
 SHORT = 30
 """A value that long is shown in the table."""
 
-NOT_KNOWN_YET = "The provider for this resource has inputs that are not known during preview."
-"""Said of every object while the kubeconfig may change (`step_generator.go` in Pulumi's sources); the tables say it by themselves."""
 Told = tuple[Step, Sequence[Change]]
 """A step with what it changes."""
 
-_DONE: dict[Action, str] = {"delete": "deleted", "replace": "replaced", "update": "updated", "create": "created"}
 _LOST: Sequence[tuple[str, str, str]] = (
     (
-        "istio-vms:machines:Machine$command:local:Command",
-        r".*-machine",
+        MACHINE_TYPES,
+        rf".*{MACHINE_SUFFIX}",
         "the machine with all that is on its disk (a host of driver `existing` stays)",
     ),
     ("command:remote:Command", r".*-server-\d+-k3s", "a server of the cluster with what it keeps of Kubernetes' state"),
@@ -110,16 +109,9 @@ def _said(preview: Preview) -> list[str]:
 def _texts(diagnostics: Iterable[Diagnostic], severity: str) -> list[str]:
     """What was said, each thing once, as a block; empty for nothing."""
     said = sorted({_text(one) for one in diagnostics if one.severity == severity})
-    lines = [line for text in said if not _says_nothing(text) for line in text.splitlines()]
+    lines = [line for text in said if not says_nothing(text) for line in text.splitlines()]
     kept = fitting(lines, DIAGNOSTIC_BYTES)
     return block([*kept, *(["…"] if len(kept) < len(lines) else [])]) if lines else []
-
-
-def _says_nothing(text: str) -> bool:
-    """Whether it is nothing about the change."""
-    return bool(
-        engine.NOISE.search(text) or engine.SAYS_NOTHING.match(text.removeprefix("error: ")) or NOT_KNOWN_YET in text
-    )
 
 
 def _text(diagnostic: Diagnostic) -> str:
@@ -130,11 +122,11 @@ def _text(diagnostic: Diagnostic) -> str:
 def _warnings(steps: Iterable[Step]) -> list[str]:
     """What is lost for good, above everything else."""
     lost = [
-        f"> - {code(step.name)} is **{_DONE[step.action]}**: {loss}"
+        f"> - {code(step.name)} is **{ENDED[step.op]}**: {loss}"
         for step in steps
-        if step.action in ("delete", "replace")
+        if step.op in ENDED
         for types, name, loss in _LOST
-        if "$".join(step.types).endswith(types) and re.fullmatch(name, step.name)
+        if step.qualified_type.endswith(types) and re.fullmatch(name, step.name)
     ]
     if not lost:
         return []
@@ -145,12 +137,12 @@ def _warnings(steps: Iterable[Step]) -> list[str]:
 
 def _place(step: Step) -> tuple[str, str, str]:
     """What belongs together stands together: by type, then name."""
-    return step.types[-1], step.name, step.urn
+    return step.type, step.name, step.urn
 
 
 def _row(step: Step, what: Sequence[Change]) -> str:
     assert step.action
-    return row([step.action, code(step.types[-1]), code(step.name), _cell(step, what)])
+    return row([step.action, code(step.type), code(step.name), _cell(step, what)])
 
 
 def _cell(step: Step, what: Sequence[Change]) -> str:
@@ -184,7 +176,7 @@ def _table(told: Sequence[Told], summary: str = "") -> list[str]:
 
 def _difference(step: Step, what: Sequence[Change]) -> Iterator[str]:
     """A step in the full diff."""
-    yield f"@@ {step.action} {step.types[-1]} {step.name} @@"
+    yield f"@@ {step.action} {step.type} {step.name} @@"
     for change in what:
         old, new = _shown(change.old), _shown(change.new)
         if old == new:

@@ -9,124 +9,92 @@ Exits 0 when no mandatory policy is violated, 1 when one is, 2 when the input is
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from review.preview import VERSION, Op
+from actions.protocol import Failure
+from review.model import Change, Resource
+from review.preview import Preview, read
 from review.rules import RULES
-from review.rules.levels import Levels, LevelsError
-from review.rules.model import Change, Found, Resource, Rule, Violation, mapping, sequence
+from review.rules.levels import Levels
+from review.rules.model import Found, Options, Rule, Violation
 
 LOG_COLUMNS = 200
 """How wide a table is where no terminal says how wide it is."""
-_UNKNOWN = f"this is not the JSON of a preview as Pulumi {VERSION} prints it, the version that is pinned"
-_GOING = ("delete", "delete-replaced")
-
-
-class PreviewError(Exception):
-    """The document is no whole preview."""
 
 
 @dataclass(frozen=True)
-class Preview:
-    """What an update would do."""
+class Judged:
+    """What the policies have against a stack as an update would make it, and how many resources that has."""
 
-    stack: str
-    changes: tuple[Change, ...]
-
-    @classmethod
-    def parse(cls, text: str) -> Preview:
-        """Read what `pulumi preview --json --show-sames` prints.
-
-        Raises:
-            PreviewError: it is something else, the preview failed, or resources that stay the same were left out.
-        """
-        try:
-            document = mapping(json.loads(text))
-        except ValueError as error:
-            raise PreviewError(f"{_UNKNOWN}: {error}") from None
-        failed = [str(entry["message"]).strip() for entry in _diagnostics(document, "error")]
-        if failed:
-            raise PreviewError("the preview failed: " + "; ".join(failed))
-        try:
-            changes = tuple(_change(mapping(step)) for step in sequence(document.get("steps")))
-        except KeyError as error:
-            raise PreviewError(f"{_UNKNOWN}: a step has no {error}") from None
-        if not changes:
-            raise PreviewError(f"{_UNKNOWN}: it has no steps")
-        same = sum(change.op == "same" for change in changes)
-        if same < mapping(document.get("changeSummary")).get("same", 0):
-            raise PreviewError("resources that stay the same are missing: preview with --show-sames")
-        return cls(changes[0].resource.urn.split(":")[2], changes)
+    found: Found
+    resources: int
 
     @property
-    def resources(self) -> tuple[Resource, ...]:
-        """The resources that are to be, each once."""
-        return tuple({c.resource.urn: c.resource for c in self.changes if c.op not in _GOING}.values())
+    def stops(self) -> int:
+        """How many violations are of mandatory policies."""
+        return sum(level == "mandatory" for level, _, _ in self.found)
+
+    def show(self, stack: str) -> None:
+        """Print a table of the violations, if there are any, and a line that counts them."""
+        # As wide as the terminal, and wide enough for a line each where there is none.
+        console = Console(width=None if sys.stdout.isatty() else LOG_COLUMNS)
+        if self.found:
+            table = Table("level", "policy", "resource", "violation", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+            for level, rule, violation in self.found:
+                style = "bold red" if level == "mandatory" else "yellow"
+                name = violation.urn.rpartition("::")[2] or "the stack"
+                table.add_row(Text(level, style), rule.name, Text(name), Text(violation.message))
+            console.print(table)
+        console.print(
+            f"stack {stack}: violations: {self.stops} mandatory, {len(self.found) - self.stops} advisory "
+            f"({len(RULES)} policies, {self.resources} resources)",
+            highlight=False,
+        )
 
 
-def _diagnostics(document: Mapping[str, Any], severity: str) -> Iterator[Mapping[str, Any]]:
-    return (entry for entry in sequence(document.get("diagnostics")) if mapping(entry).get("severity") == severity)
+def judge(preview: Preview, levels: Levels) -> Judged:
+    """Every violation in a preview that has all resources.
+
+    Raises:
+        Failure: it has not.
+    """
+    resources = preview.resources()
+    changes = [Change(step.op, step.urn) for step in preview.steps]
+    return Judged(worst_first(violations(changes, levels, resources)), len(resources))
 
 
-def _change(step: Mapping[str, Any]) -> Change:
-    if step["op"] not in get_args(Op):
-        raise PreviewError(f"{_UNKNOWN}: {step['op']!r} is no operation")
-    state = mapping(step.get("newState") or step.get("oldState"))
-    return Change(step["op"], Resource(step["urn"], mapping(state.get("inputs")), secrets_hidden=True))
-
-
-def violations(rule: Rule, preview: Preview, levels: Levels) -> Iterable[Violation]:
-    """What the policy has against the preview."""
-    options = levels.options(rule)
-    if rule.resource:
-        for resource in preview.resources:
-            yield from (Violation(message, resource.urn) for message in rule.resource(resource, options))
-    if rule.stack:
-        yield from rule.stack(preview.resources, options)
-    if rule.changes:
-        yield from rule.changes(preview.changes, options)
-
-
-def judge(preview: Preview, levels: Levels) -> Found:
-    """Every violation with its level, the mandatory ones first."""
-    found = [
-        (levels.level(rule), rule, violation)
+def violations(changes: Sequence[Change], levels: Levels, resources: Sequence[Resource] | None = None) -> Found:
+    """The violations in what an update would do; and in the resources, which a pack in the engine sees by itself."""
+    return [
+        (level, rule, violation)
         for rule in RULES
-        if levels.level(rule) != "disabled"
-        for violation in violations(rule, preview, levels)
+        if (level := levels.level(rule)) != "disabled"
+        for violation in _violations(rule, levels.options(rule), changes, resources)
     ]
+
+
+def worst_first(found: Found) -> Found:
+    """The violations, those of mandatory policies first."""
     return sorted(found, key=lambda entry: entry[0] != "mandatory")
 
 
-def show(found: Found, stack: str, resources: int, console: Console) -> None:
-    """Print a table of the violations, if there are any, and a line that counts them."""
-    if found:
-        table = Table("level", "policy", "resource", "violation", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for level, rule, violation in found:
-            style = "bold red" if level == "mandatory" else "yellow"
-            name = violation.urn.rpartition("::")[2] or "the stack"
-            table.add_row(Text(level, style), rule.name, Text(name), Text(violation.message))
-        console.print(table)
-    mandatory = sum(level == "mandatory" for level, _, _ in found)
-    console.print(
-        f"stack {stack}: violations: {mandatory} mandatory, {len(found) - mandatory} advisory "
-        f"({len(RULES)} policies, {resources} resources)",
-        highlight=False,
-    )
-
-
-def wide() -> Console:
-    """A console for the table: as wide as the terminal, and wide enough for a line each where there is none."""
-    return Console(width=None if sys.stdout.isatty() else LOG_COLUMNS)
+def _violations(
+    rule: Rule, options: Options, changes: Sequence[Change], resources: Sequence[Resource] | None
+) -> Iterator[Violation]:
+    if rule.resource:
+        for resource in resources or ():
+            yield from (Violation(message, resource.urn) for message in rule.resource(resource, options))
+    if rule.stack and resources is not None:
+        yield from rule.stack(resources, options)
+    if rule.changes:
+        yield from rule.changes(changes, options)
 
 
 def main() -> int:
@@ -137,18 +105,18 @@ def main() -> int:
     parser.add_argument(
         "--config",
         type=Path,
-        help="levels and options, as for `pulumi --policy-pack-config`; otherwise review/levels/<stack>.json, if there is one",
+        help="levels and options, as for `pulumi --policy-pack-config`; otherwise the stack's own",
     )
     arguments = parser.parse_args()
     try:
-        preview = Preview.parse(sys.stdin.read())
+        preview = read(sys.stdin.buffer.read())
         levels = Levels.read(arguments.config) if arguments.config else Levels.of_stack(preview.stack)
-    except (PreviewError, LevelsError) as error:
+        judged = judge(preview, levels)
+    except Failure as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    found = judge(preview, levels)
-    show(found, preview.stack, len(preview.resources), wide())
-    return int(any(level == "mandatory" for level, _, _ in found))
+    judged.show(preview.stack)
+    return int(judged.stops > 0)
 
 
 if __name__ == "__main__":

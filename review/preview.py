@@ -15,43 +15,13 @@ from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from actions.protocol import Document, Failure, parse
+from review.model import ACTION_OF, Action, Named, Op, Resource
 from review.rules.model import Found
 
 VERSION = metadata.version("pulumi")
 """The version whose format is known: the SDK's, which is the engine's too."""
-Op = Literal[
-    "create",
-    "create-replacement",
-    "delete",
-    "delete-replaced",
-    "diff",
-    "discard",
-    "discard-replaced",
-    "extend-parameterize",
-    "import",
-    "import-replacement",
-    "read",
-    "read-replacement",
-    "refresh",
-    "remove-pending-replace",
-    "replace",
-    "same",
-    "update",
-]
-"""The engine's operations: `pkg/resource/deploy/step.go`."""
-Action = Literal["delete", "replace", "update", "create"]
-ACTIONS: Sequence[Action] = ("delete", "replace", "update", "create")
-"""What a reader has to know of, what is hardest to undo first."""
-_ACTIONS: dict[Op, Action] = {
-    "delete": "delete",
-    "replace": "replace",  # its parts, `create-replacement` and others, are told by the engine only if asked for
-    "update": "update",
-    "create": "create",
-    "import": "create",
-}
-
-
 _POLICY = "policy "
+_GOES = ("delete", "delete-replaced")
 
 
 class _Camel(Document):
@@ -74,7 +44,7 @@ class PropertyDiff(_Camel):
     input_diff: bool
 
 
-class Step(_Camel):
+class Step(_Camel, Named):
     """What the engine intends for one resource. `detailed_diff` is by property path, such as `spec.ports[0].port`."""
 
     op: Op
@@ -89,17 +59,13 @@ class Step(_Camel):
     @property
     def action(self) -> Action | None:
         """What becomes of the resource; None when nothing does."""
-        return _ACTIONS.get(self.op)
+        return ACTION_OF.get(self.op)
 
     @property
-    def types(self) -> Sequence[str]:
-        """The resource's type after those of its parents: `istio-vms:machines:Machine`, `command:local:Command`."""
-        return self.urn.split("::", 3)[2].split("$")
-
-    @property
-    def name(self) -> str:
-        """The resource's name in the program."""
-        return self.urn.split("::", 3)[3]
+    def resource(self) -> Resource:
+        """The resource as it is to be; one that goes, as it was."""
+        state = self.new_state if "new_state" in self.model_fields_set else self.old_state
+        return Resource(self.urn, state.inputs, secrets_hidden=True)
 
 
 class Diagnostic(_Camel):
@@ -134,7 +100,25 @@ class Preview(_Camel):
     @property
     def new(self) -> bool:
         """Whether the stack was never brought up."""
-        return any(step.action == "create" and step.types == ["pulumi:pulumi:Stack"] for step in self.steps)
+        return any(step.action == "create" and step.qualified_type == "pulumi:pulumi:Stack" for step in self.steps)
+
+    @property
+    def stack(self) -> str:
+        """The stack that it is of; empty when it has no steps."""
+        return self.steps[0].stack if self.steps else ""
+
+    def resources(self) -> Sequence[Resource]:
+        """The resources that are to be, each once.
+
+        Raises:
+            Failure: the preview failed, or resources that stay the same were left out.
+        """
+        if self.failed:
+            said = [one.message.strip() for one in self.diagnostics if one.severity == "error"]
+            raise Failure("the preview failed: " + "; ".join(said))
+        if not self.steps or sum(step.op == "same" for step in self.steps) < self.change_summary.get("same", 0):
+            raise Failure("resources that stay the same are missing: preview with --show-sames")
+        return list({step.urn: step.resource for step in self.steps if step.op not in _GOES}.values())
 
     def having(self, action: Action) -> Sequence[Step]:
         """The steps of an action, in the engine's order."""

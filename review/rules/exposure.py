@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from review.rules.model import Options, Resource, known, mapping, sequence
+from review.model import Resource
+from review.rules.model import Options, known, mapping, sequence
 
 
 def exposed_services(resource: Resource, options: Options) -> Iterable[str]:

@@ -12,16 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from actions.protocol import Failure
 from review.rules import RULES
 from review.rules.model import Options, Rule
 
 STACKS = Path(__file__).parents[1] / "levels"
 LEVELS = ("mandatory", "advisory", "disabled")
 ALL = "all"
-
-
-class LevelsError(Exception):
-    """The file says what cannot be followed."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Levels:
         """Those of the stack's file in `review/levels`, if it has one.
 
         Raises:
-            LevelsError: the file cannot be used.
+            Failure: the file cannot be used.
         """
         file = STACKS / f"{stack}.json"
         return cls.read(file) if file.exists() else cls({})
@@ -45,24 +42,24 @@ class Levels:
         """Those of a file.
 
         Raises:
-            LevelsError: it cannot be read, names a policy, a level or an option that does not exist.
+            Failure: it cannot be read, names a policy, a level or an option that does not exist.
         """
         try:
             document = json.loads(file.read_text())
         except (OSError, ValueError) as error:
-            raise LevelsError(f"{file} cannot be read: {error}") from error
+            raise Failure(f"{file} cannot be read: {error}") from error
         if not isinstance(document, dict):
-            raise LevelsError(f"{file}: not a JSON object")
+            raise Failure(f"{file}: not a JSON object")
         options = {ALL: set[str](), **{rule.name: set(rule.options) for rule in RULES}}
         entries: dict[str, Mapping[str, Any]] = {}
         for name, value in cast("dict[str, Any]", document).items():
             entry = cast("dict[str, Any]", value) if isinstance(value, dict) else {"enforcementLevel": value}
             if name not in options:
-                raise LevelsError(f"{file}: {name} is no policy; there are {', '.join(options)}")
+                raise Failure(f"{file}: {name} is no policy; there are {', '.join(options)}")
             if unknown := sorted(set(entry) - options[name] - {"enforcementLevel"}):
-                raise LevelsError(f"{file}: {name} has no option {', '.join(unknown)}")
+                raise Failure(f"{file}: {name} has no option {', '.join(unknown)}")
             if entry.get("enforcementLevel", LEVELS[0]) not in LEVELS:
-                raise LevelsError(f"{file}: {name}: a level is {', '.join(LEVELS)}")
+                raise Failure(f"{file}: {name}: a level is {', '.join(LEVELS)}")
             entries[name] = entry
         return cls(entries)
 

@@ -7,56 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
-"""What Pulumi writes in place of a value that is known after `up` only."""
-SECRET = "[secret]"  # noqa: S105 - not a secret
-"""What a preview's JSON shows of a secret."""
+from review.model import Change, Resource
+from review.values import MASKED as SECRET
+from review.values import UNKNOWN_STRING as UNKNOWN
 
 Path = tuple[str, ...]
 Options = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Resource:
-    """A resource as the program declares it.
-
-    Attributes:
-        urn: `urn:pulumi:<stack>::<project>::<types from the outermost parent, joined by $>::<name>`.
-        inputs: plain data, with `UNKNOWN` in place of what is not known yet.
-        secrets_hidden: whether `SECRET` stands in place of each secret. If not, secrets cannot be told from other values.
-    """
-
-    urn: str
-    inputs: Mapping[str, Any]
-    secrets_hidden: bool
-
-    @property
-    def qualified_type(self) -> str:
-        """The types of the parents and its own, joined by $."""
-        return self.urn.split("::", 3)[2]
-
-    @property
-    def type(self) -> str:
-        """Its own type."""
-        return self.qualified_type.rpartition("$")[2]
-
-    @property
-    def name(self) -> str:
-        """Its name in the program."""
-        return self.urn.split("::", 3)[3]
-
-    @property
-    def kind(self) -> str:
-        """The kind of a Kubernetes object; empty for anything else."""
-        return str(self.inputs.get("kind", "")) if self.type.startswith("kubernetes:") else ""
-
-
-@dataclass(frozen=True)
-class Change:
-    """What an update would do to a resource: `op` as the steps of a preview have it, such as create, update, replace, delete."""
-
-    op: str
-    resource: Resource
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from review.rules.model import UNKNOWN, Options, Resource, Violation, known, mapping
+from review.model import Resource
+from review.rules.model import UNKNOWN, Options, Violation, known, mapping
 
 
 def strict(resource: Resource, _: Options) -> Iterable[str]:

@@ -5,22 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from review.rules.model import Options, Path, Resource, texts
+from review.model import Resource
+from review.redaction import form, names_secret
+from review.rules.model import Options, Path, texts
 
-_FORMS = {
-    "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
-    "the client key of a kubeconfig": r"client-key-data[\"']?\s*:\s*[\"']?[A-Za-z0-9+/=]{16}",
-    "a k3s token": r"\bK10[0-9a-f]{64}::",
-    "a JSON Web Token": r"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}",
-    "a GitHub token": r"\b(gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{40})",
-    "a GitLab token": r"\bglpat-[\w-]{20}",
-    "an AWS access key": r"\b(AKIA|ASIA)[0-9A-Z]{16}\b",
-    "a password in a URL": r"\b[a-z][a-z0-9+.-]*://[^\s/:@$]+:[^\s/@$]+@",
-}
-"""What a secret looks like, whatever it is called."""
-
-_WORDS = {"password", "passwd", "passphrase", "token", "apikey", "credentials"}
-_WORD_PAIRS = {"api key", "private key", "secret key", "access key", "client secret", "shared secret"}
 _ASSIGNED = re.compile(
     r"(?:--(?P<option>[\w-]+)[= ]|(?P<variable>[A-Za-z_]\w*)=)(?P<value>\"[^\"]*\"|'[^']*'|[^\s;|&<>'\"]+)"
 )
@@ -32,7 +20,7 @@ _HARMLESS = re.compile(r"|true|false|yes|no|null|none|\d{1,5}[a-z]?|[~.]?/[\w./-
 def plaintext_secrets(resource: Resource, _: Options) -> Iterable[str]:
     """What is secret by its form or by its name and can be read all the same. Messages never repeat it."""
     for path, text in texts(resource.inputs):
-        what = _unmarked(resource, path) or _form(text) or _named(path[-1], text) or _assigned(text)
+        what = _unmarked(resource, path) or form(text) or _named(path[-1], text) or _assigned(text)
         if what and (resource.secrets_hidden or not _made_for_secrets(resource, path)):
             yield f"{'.'.join(path)} has {what} in plain text: make it a secret (pulumi.Output.secret), and give it to commands on stdin"
 
@@ -54,25 +42,16 @@ def _unmarked(resource: Resource, path: Path) -> str | None:
     return "a value of a Secret" if _in_secret(resource, path) else None
 
 
-def _form(text: str) -> str | None:
-    return next((what for what, pattern in _FORMS.items() if re.search(pattern, text)), None)
-
-
 def _named(name: str, text: str) -> str | None:
-    return f"the value of {name}" if _is_secret_name(name) and _is_literal(text) else None
+    return f"the value of {name}" if names_secret(name) and _is_literal(text) else None
 
 
 def _assigned(text: str) -> str | None:
     for found in _ASSIGNED.finditer(text):
         name = found["option"] or found["variable"]
-        if _is_secret_name(name) and _is_literal(found["value"].strip("\"'")):
+        if names_secret(name) and _is_literal(found["value"].strip("\"'")):
             return f"the value of {name}"
     return None
-
-
-def _is_secret_name(name: str) -> bool:
-    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)]
-    return words == ["secret"] or (bool(words) and (words[-1] in _WORDS or " ".join(words[-2:]) in _WORD_PAIRS))
 
 
 def _is_literal(text: str) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from review.rules.model import Options, Resource, known, mapping, sequence
+from review.model import Resource
+from review.rules.model import Options, known, mapping, sequence
 
 _POD_SPECS = {
     "Pod": ("spec",),

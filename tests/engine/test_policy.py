@@ -33,8 +33,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     for module in (workspace, engine, policies):
         monkeypatch.setattr(module, "ROOT", project)
-    for module in (levels, policies):
-        monkeypatch.setattr(module, "STACKS", tmp_path / "levels")
+    monkeypatch.setattr(levels, "STACKS", tmp_path / "levels")
     return project
 
 

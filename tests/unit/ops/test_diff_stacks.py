@@ -13,8 +13,9 @@ from rich.console import Console
 
 from ops import __main__ as cli
 from ops import diff_stacks, workspace
-from ops.diff_stacks import ABSENT, Difference, compare
+from ops.diff_stacks import Difference, compare
 from ops.errors import OpsError
+from review.values import ABSENT
 
 REPOSITORY = Path(__file__).parents[3]
 DEV = yaml.safe_load((REPOSITORY / "Pulumi.dev.yaml").read_text())

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from actions.protocol import Failure
 from ops import __main__ as cli
 from ops import engine, policies
 from ops.errors import OpsError
@@ -24,8 +25,7 @@ def stacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Levels of the test's own; without a file everything is mandatory."""
     folder = tmp_path / "levels"
     folder.mkdir()
-    for module in (levels, policies):
-        monkeypatch.setattr(module, "STACKS", folder)
+    monkeypatch.setattr(levels, "STACKS", folder)
     monkeypatch.setattr(policies, "ROOT", tmp_path / "project")
     return folder
 
@@ -72,7 +72,7 @@ def test_the_engine_is_told_the_pack_and_the_levels_of_the_stack(stack: Stack, s
 
 def test_a_levels_file_that_is_wrong_is_refused_before_the_engine_is_asked(stack: Stack, stacks: Path) -> None:
     (stacks / "lab.json").write_text('{"mtls": "advisory"}')
-    with pytest.raises(OpsError, match="mtls is no policy"):
+    with pytest.raises(Failure, match="mtls is no policy"):
         policies.flags(stack)
 
 
@@ -170,7 +170,7 @@ def test_without_an_analyzer_the_previews_json_is_judged_and_that_is_said(
 ) -> None:
     without_analyzer(world)
     state = {"urn": PEER, "inputs": {"kind": "PeerAuthentication", "spec": {"mtls": {"mode": "PERMISSIVE"}}}}
-    steps = [{"op": "create", "urn": PEER, "newState": state}]
+    steps = [{"op": "create", "urn": PEER, "newState": state, "detailedDiff": None}]
     world.put("preview.out", {"steps": steps, "changeSummary": {"create": 1}})
     with pytest.raises(OpsError, match="1 violation"):
         policies.before_up(stack)

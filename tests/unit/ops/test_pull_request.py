@@ -235,5 +235,5 @@ def test_without_an_analyzer_the_previews_json_is_judged(
     previews.put("preview.out", {**removed, "changeSummary": {**removed["changeSummary"], "same": 0}})
     assert run(monkeypatch, "preview") == 0
     assert "policy protected-machines: machine " in capsys.readouterr().out
-    first, second = previews.calls("preview")
-    assert "--policy-pack" not in first["words"] and "--show-sames" in second["words"]
+    (call,) = previews.calls("preview")
+    assert "--policy-pack" not in call["words"] and "--show-sames" in call["words"]

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from lab.plugins.values import UNKNOWN, UNKNOWN_STRING, Secret
-from review.changes import ABSENT, Change, changes
+from review.changes import Change, changes
+from review.values import ABSENT, UNKNOWN, UNKNOWN_STRING, Secret
 from tests.unit.review.conftest import COMMAND, preview, step
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzeXN0ZW0ifQ.c2ln"
@@ -110,6 +110,16 @@ def test_a_secret_that_is_another_one_is_a_change() -> None:
 @pytest.mark.parametrize("value", ["[secret]", SIGNED, KEY, KUBECONFIG, CIPHER, TOKEN, f"Bearer {TOKEN}"])
 def test_what_looks_secret_is(value: Any) -> None:
     assert of("create", new={"data": {"deep": [value]}}) == [Change("data.deep[0]", ABSENT, Secret(None))]
+
+
+@pytest.mark.parametrize("name", ["clientSecret", "dbpassword", "AGENT_TOKEN", "api-key", "credentials"])
+def test_what_is_named_like_a_secret_is_one(name: str) -> None:
+    assert of("create", new={"values": {name: ["hunter2"]}}) == [Change(f"values.{name}[0]", ABSENT, Secret(None))]
+
+
+@pytest.mark.parametrize("name", ["tokenSeconds", "secretName", "imagePullSecrets", "keyring", "passwordFile"])
+def test_what_only_speaks_of_a_secret_is_shown(name: str) -> None:
+    assert of("create", new={"values": {name: "shown"}}) == [Change(f"values.{name}", ABSENT, "shown")]
 
 
 @pytest.mark.parametrize("value", ["v1:2", "-----BEGIN CERTIFICATE-----", "eyJ", "client-key", "secret"])

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from lab.plugins.values import UNKNOWN_STRING
 from review import comment
 from review.comment import FOLD_ROWS, MAXIMUM_BYTES, marker, render
+from review.noise import NOT_KNOWN_YET
 from review.preview import Preview, could_not
+from review.values import UNKNOWN_STRING
 from tests.conftest import Golden
 from tests.unit.review.conftest import COMMAND, EVIL, MARKDOWN, PREVIEWS, captured, preview, step, unescaped
 
@@ -170,7 +171,7 @@ def test_what_only_may_change_is_told_apart() -> None:
 
 
 def test_what_the_tables_say_is_no_warning() -> None:
-    said = {"severity": "warning", "message": f"warning: {comment.NOT_KNOWN_YET}\nThis preview may not be right.\n"}
+    said = {"severity": "warning", "message": f"warning: {NOT_KNOWN_YET}\nThis preview may not be right.\n"}
     assert "Warnings" not in render("dev", preview(diagnostics=[said]))
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from review.judge import Preview, PreviewError, judge
+from actions.protocol import Failure
+from review.judge import judge
+from review.preview import read
 from review.rules.levels import STACKS, Levels
 from review.rules.model import SECRET
 from tests.unit.test_settings import ROOT
@@ -20,11 +22,11 @@ MACHINE = "istio-vms:machines:Machine$command:local:Command"
 def step(op: str, kind: str, name: str, /, **inputs: Any) -> dict[str, Any]:
     state = {"urn": f"urn:pulumi:prod::istio-vms::{kind}::{name}", "type": kind, "inputs": inputs}
     states = {"oldState": state} if op in ("delete", "delete-replaced") else {"newState": state}
-    return {"op": op, "urn": state["urn"], **states}
+    return {"op": op, "urn": state["urn"], "detailedDiff": None, **states}
 
 
 def document(*steps: dict[str, Any], **more: Any) -> str:
-    return json.dumps({"steps": list(steps), "changeSummary": {}, **more})
+    return json.dumps({"steps": list(steps), "changeSummary": {"create": len(steps)}, **more})
 
 
 PERMISSIVE = step("create", PEER, "peer", kind="PeerAuthentication", spec={"mtls": {"mode": "PERMISSIVE"}})
@@ -69,15 +71,13 @@ def test_the_file_of_the_stack_is_used_when_it_has_one() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "not the JSON of a preview"),
-        ("Previewing update", "not the JSON of a preview"),
-        ("[]", "it has no steps"),
-        (document(), "it has no steps"),
-        (
-            document({"urn": PERMISSIVE["urn"]}),
-            "Pulumi 3.250.0 prints it, the version that is pinned: a step has no 'op'",
-        ),
-        (document({**PERMISSIVE, "op": "levitate"}), "'levitate' is no operation"),
+        ("", "this is not what `pulumi preview --json` of Pulumi 3.250.0 prints, the version that is pinned"),
+        ("Previewing update", "this is not what"),
+        ("[]", "this is not what"),
+        (document(), "preview with --show-sames"),
+        (document(changeSummary={}), "neither a summary of changes nor an error"),
+        (document({"urn": PERMISSIVE["urn"]}), "steps.0.op: Field required"),
+        (document({**PERMISSIVE, "op": "levitate"}), "steps.0.op: Input should be"),
         (document(PERMISSIVE, changeSummary={"same": 1}), "preview with --show-sames"),
         (document(PERMISSIVE, diagnostics=[{"severity": "error", "message": "no such setting\n"}]), "no such setting"),
     ],
@@ -89,7 +89,7 @@ def test_what_is_no_whole_preview_is_refused(text: str, why: str) -> None:
 
 
 def test_warnings_are_no_failure() -> None:
-    Preview.parse(document(PERMISSIVE, diagnostics=[{"severity": "warning", "message": "a plugin of PATH"}]))
+    judge(read(document(PERMISSIVE, diagnostics=[{"severity": "warning", "message": "a plugin of PATH"}])), Levels({}))
 
 
 def test_a_levels_file_that_is_wrong_is_refused(tmp_path: Path) -> None:
@@ -100,28 +100,28 @@ def test_a_levels_file_that_is_wrong_is_refused(tmp_path: Path) -> None:
 
 def test_what_goes_is_not_judged_but_its_going_is() -> None:
     gone = [step("delete", MACHINE, "prod-vm-1-machine", create="echo --password hunter2")]
-    found = judge(Preview.parse(document(*gone)), Levels({}))
+    found = judge(read(document(*gone)), Levels({})).found
     assert [rule.name for _, rule, _ in found] == ["protected-machines"]
 
 
 def test_a_resource_that_is_replaced_is_judged_once() -> None:
     steps = [step(op, MACHINE, "m", create="x --password hunter2") for op in ("create-replacement", "replace")]
-    found = judge(Preview.parse(document(*steps)), Levels({}))
+    found = judge(read(document(*steps)), Levels({})).found
     assert [rule.name for _, rule, _ in found] == ["plaintext-secrets"]
 
 
 def test_secrets_count_as_hidden() -> None:
-    parsed = Preview.parse(document(step("create", MACHINE, "m", stdin=SECRET)))
-    assert parsed.resources[0].secrets_hidden
-    assert judge(parsed, Levels({})) == []
+    parsed = read(document(step("create", MACHINE, "m", stdin=SECRET)))
+    assert parsed.resources()[0].secrets_hidden
+    assert judge(parsed, Levels({})).found == []
 
 
 def test_mandatory_comes_first() -> None:
     levels = Levels({"mtls-strict": {"enforcementLevel": "advisory"}})
-    found = judge(Preview.parse(document(PERMISSIVE, *REPLACED)), levels)
+    found = judge(read(document(PERMISSIVE, *REPLACED)), levels).found
     assert [level for level, _, _ in found] == ["mandatory", "advisory"]
 
 
 def test_no_preview_at_all_raises() -> None:
-    with pytest.raises(PreviewError):
-        Preview.parse("null")
+    with pytest.raises(Failure):
+        read("null")

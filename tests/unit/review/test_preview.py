@@ -21,15 +21,14 @@ def test_the_steps_agree_with_the_engines_own_counts(name: str) -> None:
 
 def test_a_urn_is_taken_apart() -> None:
     (machine, *_) = captured("remove-vm").having("replace")
-    assert (machine.types, machine.name) == (
-        ["istio-vms:samples:ProofOfTraffic", "command:local:Command"],
-        "proof-calls",
-    )
+    assert (machine.stack, machine.name) == ("dev", "proof-calls")
+    assert machine.qualified_type == "istio-vms:samples:ProofOfTraffic$command:local:Command"
+    assert machine.type == "command:local:Command"
 
 
 def test_a_name_may_have_colons() -> None:
     made = read(json.dumps(document(step("create", name="a::b$c")))).steps[0]
-    assert (made.types[-1], made.name) == ("kubernetes:core/v1:Service", "a::b$c")
+    assert (made.type, made.name) == ("kubernetes:core/v1:Service", "a::b$c")
 
 
 def test_a_new_stack_is_known_by_its_root() -> None:

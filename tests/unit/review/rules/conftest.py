@@ -3,8 +3,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from review.model import Resource
 from review.rules import RULES
-from review.rules.model import Resource
 
 BY_NAME = {rule.name: rule for rule in RULES}
 

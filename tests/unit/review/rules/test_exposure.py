@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from review.rules.model import UNKNOWN, Resource
+from review.model import Resource
+from review.rules.model import UNKNOWN
 from tests.unit.review.rules.conftest import kubernetes, said
 
 ALLOWED = ["sample/helloworld"]

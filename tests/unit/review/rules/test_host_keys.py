@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from review.rules.model import SECRET, UNKNOWN, Resource
+from review.model import Resource
+from review.rules.model import SECRET, UNKNOWN
 from tests.unit.review.rules.conftest import command, said
 
 SSH = {"host": "10.0.0.1", "port": 22, "user": "ubuntu", "private_key": SECRET}

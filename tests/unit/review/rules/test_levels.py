@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from review.rules.levels import STACKS, Levels, LevelsError
+from actions.protocol import Failure
+from review.rules.levels import STACKS, Levels
 from tests.unit.review.rules.conftest import BY_NAME
 from tests.unit.test_settings import STACKS as STACK_NAMES
 
@@ -58,11 +59,11 @@ def test_a_policys_own_level_wins_over_that_of_all(file: Path, everyone: Any) ->
 )
 def test_what_cannot_be_followed_is_refused(file: Path, document: Any, why: str) -> None:
     file.write_text(json.dumps(document))
-    with pytest.raises(LevelsError, match=why):
+    with pytest.raises(Failure, match=why):
         Levels.read(file)
 
 
 def test_what_is_no_json_is_refused(file: Path) -> None:
     file.write_text("all: advisory")
-    with pytest.raises(LevelsError, match="cannot be read"):
+    with pytest.raises(Failure, match="cannot be read"):
         Levels.read(file)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from review.rules.model import Change, Resource
+from review.model import Change, Resource
 from tests.unit.review.rules.conftest import BY_NAME, resource
 
 RULE = BY_NAME["protected-machines"]
@@ -11,6 +11,10 @@ OWNER = "istio-vms:machines:Machine$command:local:Command"
 
 def machine(name: str) -> Resource:
     return resource(OWNER, {}, name=f"{name}-machine")
+
+
+def change(op: str, of: Resource) -> Change:
+    return Change(op, of.urn)
 
 
 def kept(*changes: Change, **options: list[str]) -> list[str]:
@@ -33,28 +37,28 @@ def present(*resources: Resource, machines: list[str]) -> list[str]:
     ],
 )
 def test_a_machine_is_neither_deleted_nor_replaced(op: str, verb: str) -> None:
-    (message,) = kept(Change(op, machine("prod-vm-1")))
+    (message,) = kept(change(op, machine("prod-vm-1")))
     assert message.startswith(f"machine prod-vm-1 would be {verb}")
 
 
 @pytest.mark.parametrize("op", ["create", "update", "same", "read", "refresh"])
 def test_a_machine_may_be_made_and_changed(op: str) -> None:
-    assert kept(Change(op, machine("prod-vm-1"))) == []
+    assert kept(change(op, machine("prod-vm-1"))) == []
 
 
 def test_the_steps_of_one_replacement_are_one_violation() -> None:
     ops = ("create-replacement", "replace", "delete-replaced")
-    assert len(kept(*(Change(op, machine("prod-vm-1")) for op in ops))) == 1
+    assert len(kept(*(change(op, machine("prod-vm-1")) for op in ops))) == 1
 
 
 def test_what_is_on_a_machine_is_not_the_machine() -> None:
     joined = resource("istio-vms:workloads:VmMember$command:local:Command", {}, name="vm-1-join")
     other = resource("command:local:Command", {}, name="washing-machine")
-    assert kept(Change("replace", joined), Change("replace", other)) == []
+    assert kept(change("replace", joined), change("replace", other)) == []
 
 
 def test_names_and_patterns_choose_machines() -> None:
-    changes = [Change("delete", machine(name)) for name in ("prod-server-1", "prod-vm-1", "prod-vm-2")]
+    changes = [change("delete", machine(name)) for name in ("prod-server-1", "prod-vm-1", "prod-vm-2")]
     assert len(kept(*changes)) == 3
     assert len(kept(*changes, machines=["prod-vm-*"])) == 2
     assert len(kept(*changes, machines=["prod-vm-1"])) == 1

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from actions.artifacts import MachineArtifact, fetch_script
-from review.rules.model import SECRET, UNKNOWN, Resource
+from review.model import Resource
+from review.rules.model import SECRET, UNKNOWN
 from tests.unit.review.rules.conftest import command, deployment, release, said
 
 DIGEST = "a" * 64

@@ -2,7 +2,8 @@
 
 import pytest
 
-from review.rules.model import SECRET, UNKNOWN, Resource
+from review.model import Resource
+from review.rules.model import SECRET, UNKNOWN
 from tests.unit.review.rules.conftest import command, kubernetes, release, resource, said
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAE\n-----END OPENSSH PRIVATE KEY-----"

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from review.model import Resource
 from review.rules import RULES
 from review.rules.levels import Levels
-from review.rules.model import SECRET, Resource
+from review.rules.model import SECRET
 from tests.unit.test_components import Recorder, run_program, unwrapped
 from tests.unit.test_settings import STACKS, put, stack_file
 
