@@ -21,8 +21,8 @@ from ops.workspace import ROOT, Stack
 from review.judge import Judged, judge, violations, worst_first
 from review.model import Change
 from review.preview import read
-from review.rules import RULES, levels
-from review.rules.levels import Levels
+from review.rules import RULES
+from review.rules.levels import Levels, file_of
 from review.rules.model import Found, Violation
 
 PACK = Path(__file__).resolve().parent.parent / "review/pack"
@@ -62,8 +62,7 @@ def flags(stack: Stack) -> list[str]:
     Levels.of_stack(stack.name)
     if not_in_engine(stack.env):
         return []
-    file = levels.STACKS / f"{stack.name}.json"
-    return ["--policy-pack", str(PACK), *(["--policy-pack-config", str(file)] if file.exists() else [])]
+    return ["--policy-pack", str(PACK), "--policy-pack-config", str(file_of(stack.name))]
 
 
 def judged_preview(stack: Stack) -> Judged:

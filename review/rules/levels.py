@@ -16,26 +16,34 @@ from actions.protocol import Failure
 from review.rules import RULES
 from review.rules.model import Options, Rule
 
-STACKS = Path(__file__).parents[1] / "levels"
+FOLDER = Path(__file__).parents[1] / "levels"
+"""A file for each stack that has levels of its own."""
+DEFAULT = FOLDER / "_default.json"
+"""The levels of every other stack; no stack can have this name."""
 LEVELS = ("mandatory", "advisory", "disabled")
 ALL = "all"
 
 
+def file_of(stack: str) -> Path:
+    """The file with the levels of a stack."""
+    own = FOLDER / f"{stack}.json"
+    return own if own.exists() else DEFAULT
+
+
 @dataclass(frozen=True)
 class Levels:
-    """A configuration. Without one every policy is mandatory and has its defaults."""
+    """A configuration. What it does not name is mandatory and has its defaults."""
 
     entries: Mapping[str, Mapping[str, Any]]
 
     @classmethod
     def of_stack(cls, stack: str) -> Levels:
-        """Those of the stack's file in `review/levels`, if it has one.
+        """Those of the stack's file in `review/levels`, else the default ones.
 
         Raises:
             Failure: the file cannot be used.
         """
-        file = STACKS / f"{stack}.json"
-        return cls.read(file) if file.exists() else cls({})
+        return cls.read(file_of(stack))
 
     @classmethod
     def read(cls, file: Path) -> Levels:

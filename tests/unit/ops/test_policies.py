@@ -22,10 +22,10 @@ PEER = urn("kubernetes:security.istio.io/v1:PeerAuthentication", "peer")
 
 @pytest.fixture(autouse=True)
 def stacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Levels of the test's own; without a file everything is mandatory."""
+    """Levels of the test's own; without a file the default ones."""
     folder = tmp_path / "levels"
     folder.mkdir()
-    monkeypatch.setattr(levels, "STACKS", folder)
+    monkeypatch.setattr(levels, "FOLDER", folder)
     monkeypatch.setattr(policies, "ROOT", tmp_path / "project")
     return folder
 
@@ -65,9 +65,10 @@ def without_analyzer(world: World) -> None:
 
 
 def test_the_engine_is_told_the_pack_and_the_levels_of_the_stack(stack: Stack, stacks: Path) -> None:
-    assert policies.flags(stack) == ["--policy-pack", str(policies.PACK)]
-    file = advised(stacks)
-    assert policies.flags(stack) == ["--policy-pack", str(policies.PACK), "--policy-pack-config", str(file)]
+    pack = ["--policy-pack", str(policies.PACK), "--policy-pack-config"]
+    assert policies.flags(stack) == [*pack, str(levels.DEFAULT)]
+    own = advised(stacks)
+    assert policies.flags(stack) == [*pack, str(own)]
 
 
 def test_a_levels_file_that_is_wrong_is_refused_before_the_engine_is_asked(stack: Stack, stacks: Path) -> None:

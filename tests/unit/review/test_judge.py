@@ -11,7 +11,7 @@ import pytest
 from actions.protocol import Failure
 from review.judge import judge
 from review.preview import read
-from review.rules.levels import STACKS, Levels
+from review.rules.levels import FOLDER, Levels
 from review.rules.model import SECRET
 from tests.unit.test_settings import ROOT
 
@@ -63,7 +63,7 @@ def test_an_advisory_violation_is_shown_and_passes(tmp_path: Path) -> None:
 
 
 def test_the_file_of_the_stack_is_used_when_it_has_one() -> None:
-    assert (STACKS / "dev.json").exists()
+    assert (FOLDER / "dev.json").exists()
     of_dev = document(PERMISSIVE).replace("urn:pulumi:prod", "urn:pulumi:dev")
     assert ran(of_dev).returncode == 0
 

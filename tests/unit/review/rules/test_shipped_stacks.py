@@ -49,6 +49,13 @@ def test_a_stack_of_the_repository_violates_nothing(stack: str, hidden: bool) ->
     assert violated(stack, stack_file(stack), hidden=hidden) == {}
 
 
+@pytest.mark.parametrize("stack", STACKS)
+def test_a_stack_file_that_is_copied_by_hand_violates_no_mandatory_policy(stack: str) -> None:
+    levels = Levels.of_stack("copied")
+    found = violated("copied", stack_file(stack), hidden=True)
+    assert {rule.name: levels.level(rule) for rule in RULES if rule.name in found} == {"east-west-exposure": "advisory"}
+
+
 @pytest.mark.parametrize(
     ("path", "value", "policy"),
     [
