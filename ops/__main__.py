@@ -139,10 +139,7 @@ def _down(stack: Stack) -> int:
 
 def preview() -> int:
     """Show what `up` would change."""
-    name = _choose(tell=True)
-    workspace.read_stack_file(name).check()
-    workspace.get_tools(name, machines=False)
-    stack = Stack.open(name)
+    stack = _to_preview()
     versions.refuse_step(stack)
     with EventLog() as log:
         engine.operate(stack, "preview", *policies.flags(stack), log=log)
@@ -152,10 +149,7 @@ def preview() -> int:
 
 def policy() -> int:
     """Judge what `up` would make of the stack by its policies."""
-    name = _choose(tell=True)
-    workspace.read_stack_file(name).check()
-    workspace.get_tools(name, machines=False)
-    stack = Stack.open(name)
+    stack = _to_preview()
     policies.tell(stack, policies.judged_preview(stack))
     return 0
 
@@ -249,6 +243,14 @@ def _choose(*, tell: bool) -> str:
         plugins = "Pulumi's own" if workspace.official_plugins() else "the lab's stand-ins"
         console.print(f"stack {name} ({why}); providers: {plugins}", highlight=False)
     return name
+
+
+def _to_preview() -> Stack:
+    """The stack, with its file checked and what a preview needs at hand."""
+    name = _choose(tell=True)
+    workspace.read_stack_file(name).check()
+    workspace.get_tools(name, machines=False)
+    return Stack.open(name)
 
 
 def _alone(stack: str, verb: str) -> AbstractContextManager[None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -16,31 +15,13 @@ from ops import workspace
 from ops.errors import OpsError
 from ops.stack_file import StackFileError
 from review import differences
-from review.differences import Entries, Entry, Path, written
-from review.redaction import marked
-from review.values import ABSENT, MASKED, Secret
+from review.differences import Difference, Entries, Entry, Path, written
+from review.values import ABSENT, MASKED, Secret, marked
 
-_NAMED_BY = (
-    ("name",),
-    ("namespace", "name"),
-    ("namespace", "service"),
-    ("host",),
-    ("host", "port"),
-    ("target",),
-    ("namespace",),
-)
-"""What tells the entries of a list apart, the first that does on both sides."""
+_NAMED_BY = "name", "namespace name", "namespace service", "host", "host port", "target", "namespace"
+"""The keys that tell the entries of a list apart, the first that do on both sides."""
 CELL = 56
 """Characters of a value in the table; all of it is in the JSON."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One setting; ABSENT where there is none."""
-
-    path: str
-    a: Any
-    b: Any
 
 
 def compare(a: str, b: str) -> list[Difference]:
@@ -79,7 +60,7 @@ def _by_name(a: list[Any], b: list[Any]) -> tuple[Entries, Entries] | None:
     """The entries of two lists by what tells them apart; None for lists of plain values."""
     if not all(isinstance(entry, dict) for entry in (*a, *b)):
         return None
-    pairs = ((_named(a, keys), _named(b, keys)) for keys in _NAMED_BY)
+    pairs = ((_named(a, keys.split()), _named(b, keys.split())) for keys in _NAMED_BY)
     return next(((one, other) for one, other in pairs if len(one) == len(a) and len(other) == len(b)), None)
 
 
@@ -96,7 +77,7 @@ def _key(path: Path) -> str:
 def as_json(found: Sequence[Difference], a: str, b: str) -> str:
     """For machines: one object a difference; where a stack has no such entry, its key is left out."""
     rows = [
-        {"path": one.path, **{name: value for name, value in ((a, one.a), (b, one.b)) if value is not ABSENT}}
+        {"path": one.path, **{name: value for name, value in ((a, one.old), (b, one.new)) if value is not ABSENT}}
         for one in found
     ]
     return json.dumps(rows, indent=2, ensure_ascii=False, default=repr)
@@ -109,7 +90,7 @@ def show(found: Sequence[Difference], a: str, b: str, console: Console) -> None:
         return
     table = Table("setting", a, b, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for one in found:
-        table.add_row(*(Text(cell, overflow="fold") for cell in (one.path, _cell(one.a), _cell(one.b))))
+        table.add_row(*(Text(cell, overflow="fold") for cell in (one.path, _cell(one.old), _cell(one.new))))
     # Where no terminal says how wide it is, as wide as it needs to be.
     wide = console if console.is_terminal else Console(file=console.file, width=10 * CELL)
     wide.print(table)

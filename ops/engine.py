@@ -22,7 +22,7 @@ from ops import lock, state
 from ops.errors import Interrupted, OperationFailed, missing_pulumi, reason, reasons
 from ops.event_log import ENV, EventLog
 from ops.workspace import ROOT, Stack
-from review.noise import NOISE, SAYS_NOTHING
+from review.preview import NOISE, SAYS_NOTHING
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m|<\{%.*?%\}>")
 LAST_LINES = 20

@@ -19,11 +19,10 @@ from ops.errors import OpsError, reason
 from ops.event_log import EventLog
 from ops.workspace import ROOT, Stack
 from review.judge import Judged, judge, violations, worst_first
-from review.model import Change
+from review.model import Change, Found, Violation
 from review.preview import read
 from review.rules import RULES
 from review.rules.levels import Levels, file_of
-from review.rules.model import Found, Violation
 
 PACK = Path(__file__).resolve().parent.parent / "review/pack"
 _HOST = "pulumi-language-python"
@@ -90,7 +89,7 @@ def _why(failed: list[engine.Failed], ran: subprocess.CompletedProcess[str]) -> 
 
 
 def of_events(stack: Stack, events: Iterable[Mapping[str, Any]]) -> Judged:
-    """What the events of an operation have of the pack's violations, and the violations in what it deletes and replaces."""
+    """The pack's violations that the events of an operation have, and those in what it deletes and replaces."""
     known = {rule.name: rule for rule in RULES}
     found: Found = []
     changes: list[Change] = []

@@ -1,1 +1,1 @@
-"""What a change is judged by and how it is told: policies, and the comment on a preview. Imports no commands of `ops`."""
+"""What a change is judged by and how it is told: policies, and the comment on a preview."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
-from review.differences import Path, at, compare, parsed, under, written
+from review.differences import Difference, Path, at, compare, parsed, under, written
 from review.preview import Step
-from review.redaction import marked
-from review.values import ABSENT, UNKNOWN_STRING, Secret
+from review.values import ABSENT, UNKNOWN_STRING, Secret, marked
 
 _PRIVATE: Mapping[str, Sequence[str]] = {
     "command:local:Command": ("stdin", "environment"),
@@ -21,34 +19,24 @@ _PRIVATE: Mapping[str, Sequence[str]] = {
 """By type, properties that may carry secrets without being marked as such."""
 
 
-@dataclass(frozen=True)
-class Change:
-    """One property. `old` and `new` are ABSENT where there is none; `replaces`: the resource is recreated for it."""
-
-    path: str
-    old: Any
-    new: Any
-    replaces: bool = False
-
-
-def changes(step: Step) -> list[Change]:
+def changes(step: Step) -> list[Difference]:
     """What becomes another value: of a created or deleted resource everything, of any other what differs."""
     old, new = _known(step.type, step.old_state.inputs), _known(step.type, step.new_state.inputs)
     if step.action == "create":
-        return [Change(written(path), ABSENT, value) for path, value in _leaves((), new)]
+        return [Difference(written(path), ABSENT, value) for path, value in _leaves((), new)]
     if step.action == "delete":
-        return [Change(written(path), value, ABSENT) for path, value in _leaves((), old)]
+        return [Difference(written(path), value, ABSENT) for path, value in _leaves((), old)]
     if not step.detailed_diff:
         reasons = [parsed(reason) for reason in step.replace_reasons]
-        return [Change(written(path), was, now, under(path, reasons)) for path, was, now in compare(old, new)]
-    found: list[Change] = []
+        return [Difference(written(path), was, now, under(path, reasons)) for path, was, now in compare(old, new)]
+    found: list[Difference] = []
     for text, diff in step.detailed_diff.items():
         root, before = parsed(text), old if diff.input_diff else _known(step.type, step.old_state.outputs)
         was, now = at(before, root), at(new, root)
         # Where the engine sees a difference and we do not, a secret is another one.
         differing = list(compare(was, now, path=root)) or [(root, was, now)]
         replaces = diff.kind.endswith("-replace")
-        found += [Change(written(path), was, now, replaces) for path, was, now in differing]
+        found += [Difference(written(path), was, now, replaces) for path, was, now in differing]
     return found
 
 

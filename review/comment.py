@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from review.changes import Change, changes
+from review.changes import changes
+from review.differences import Difference
 from review.markdown import block, code, fitting, folded, row, size
 from review.model import ACTIONS, ENDED, MACHINE_SUFFIX, MACHINE_TYPES
-from review.noise import says_nothing
+from review.post import marker
 from review.preview import Diagnostic, Preview, Step
-from review.redaction import safe
 from review.values import ABSENT, MASKED, Secret, Unknown
 
 MAXIMUM_BYTES = 65_000
@@ -27,9 +27,10 @@ CELL_CHANGES = 4
 SHORT = 30
 """A value that long is shown in the table."""
 
-Told = tuple[Step, Sequence[Change]]
+Told = tuple[Step, Sequence[Difference]]
 """A step with what it changes."""
 
+_RELEASE = "kubernetes:helm.sh/v3:Release"
 _LOST: Sequence[tuple[str, str, str]] = (
     (
         MACHINE_TYPES,
@@ -37,19 +38,10 @@ _LOST: Sequence[tuple[str, str, str]] = (
         "the machine with all that is on its disk (a host of driver `existing` stays)",
     ),
     ("command:remote:Command", r".*-server-\d+-k3s", "a server of the cluster with what it keeps of Kubernetes' state"),
-    (
-        "kubernetes:helm.sh/v3:Release",
-        r"istio-base",
-        "the definitions of Istio's objects, and with them every such object",
-    ),
-    ("kubernetes:helm.sh/v3:Release", r"istiod-.*", "the control plane of every sidecar that has this revision"),
+    (_RELEASE, r"istio-base", "the definitions of Istio's objects, and with them every such object"),
+    (_RELEASE, r"istiod-.*", "the control plane of every sidecar that has this revision"),
 )
 """End of the resource's types, its name, and what goes with it: nothing of it comes back by itself."""
-
-
-def marker(stack: str, *, drift: bool = False) -> str:
-    """The comment's first line, by which it is found again."""
-    return f"<!-- istio-vms {'drift' if drift else 'preview'}: {stack} -->"
 
 
 def render(stack: str, preview: Preview, *, drift: bool = False) -> str:
@@ -71,8 +63,8 @@ def render(stack: str, preview: Preview, *, drift: bool = False) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _waits(step: Step, what: Sequence[Change]) -> bool:
-    """Whether the resource is updated only if a value that is not known yet becomes another: all that hangs on a machine's address, say."""
+def _waits(step: Step, what: Sequence[Difference]) -> bool:
+    """Whether the resource is updated only if a value that is not known yet turns out to be another one."""
     if step.action != "update" or (not what and step.diff_reasons):
         return False
     return all(isinstance(change.new, Unknown) for change in what)
@@ -108,15 +100,10 @@ def _said(preview: Preview) -> list[str]:
 
 def _texts(diagnostics: Iterable[Diagnostic], severity: str) -> list[str]:
     """What was said, each thing once, as a block; empty for nothing."""
-    said = sorted({_text(one) for one in diagnostics if one.severity == severity})
-    lines = [line for text in said if not says_nothing(text) for line in text.splitlines()]
+    said = sorted({one.text for one in diagnostics if one.severity == severity})
+    lines = [line for text in said for line in text.splitlines()]
     kept = fitting(lines, DIAGNOSTIC_BYTES)
     return block([*kept, *(["…"] if len(kept) < len(lines) else [])]) if lines else []
-
-
-def _text(diagnostic: Diagnostic) -> str:
-    name = f"{diagnostic.urn.rsplit('::', 1)[-1]}: " if diagnostic.urn else ""
-    return name + safe((diagnostic.prefix + diagnostic.message).strip())
 
 
 def _warnings(steps: Iterable[Step]) -> list[str]:
@@ -140,12 +127,12 @@ def _place(step: Step) -> tuple[str, str, str]:
     return step.type, step.name, step.urn
 
 
-def _row(step: Step, what: Sequence[Change]) -> str:
+def _row(step: Step, what: Sequence[Difference]) -> str:
     assert step.action
     return row([step.action, code(step.type), code(step.name), _cell(step, what)])
 
 
-def _cell(step: Step, what: Sequence[Change]) -> str:
+def _cell(step: Step, what: Sequence[Difference]) -> str:
     if step.action in ("create", "delete"):
         return ""
     named = [_short(change) for change in what[:CELL_CHANGES]] or [code(reason) for reason in step.diff_reasons]
@@ -154,7 +141,7 @@ def _cell(step: Step, what: Sequence[Change]) -> str:
     return ", ".join(named) or ("together with what it depends on" if step.action == "replace" else "")
 
 
-def _short(change: Change) -> str:
+def _short(change: Difference) -> str:
     replaces = " (replaces)" if change.replaces else ""
     values = [_shown(value) for value in (change.old, change.new)]
     if MASKED in values or not all(0 < len(value) <= SHORT for value in values):
@@ -174,7 +161,7 @@ def _table(told: Sequence[Told], summary: str = "") -> list[str]:
     return folded(summary or f"{len(rows)} resources", lines) if summary or len(rows) > FOLD_ROWS else [*lines, ""]
 
 
-def _difference(step: Step, what: Sequence[Change]) -> Iterator[str]:
+def _difference(step: Step, what: Sequence[Difference]) -> Iterator[str]:
     """A step in the full diff."""
     yield f"@@ {step.action} {step.type} {step.name} @@"
     for change in what:

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 from review.values import ABSENT, Secret, Unknown
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One property. `old` and `new` are ABSENT where there is none; `replaces`: the resource is recreated for it."""
+
+    path: str
+    old: Any
+    new: Any
+    replaces: bool = False
 
 
 class Entry(str):
@@ -27,7 +38,7 @@ def by_place(old: list[Any], new: list[Any]) -> tuple[Entries, Entries]:
 
 
 def compare(old: Any, new: Any, align: Align = by_place, path: Path = ()) -> Iterator[tuple[Path, Any, Any]]:
-    """The leaves that differ, each with both values; ABSENT is no value. A value that turns secret, or public, differs."""
+    """The leaves that differ, each with both values or ABSENT. A value that turns secret, or public, differs."""
     if isinstance(old, Secret) and isinstance(new, Secret):
         for at, was, now in compare(old.value, new.value, align, path):
             yield at, _hidden(was), _hidden(now)
@@ -46,7 +57,7 @@ def compare(old: Any, new: Any, align: Align = by_place, path: Path = ()) -> Ite
 
 
 def at(value: Any, path: Path) -> Any:
-    """What is at a path: a Secret when the way leads into one, UNKNOWN when it ends at what is not known yet, else ABSENT for nothing."""
+    """What is at a path: in a Secret a Secret, below what is not known yet UNKNOWN, else ABSENT for nothing."""
     for i, part in enumerate(path):
         if isinstance(value, Unknown):
             return value
@@ -81,13 +92,10 @@ def written(path: Path) -> str:
 
 def parsed(text: str) -> Path:
     """The path that `text` names in Pulumi's notation."""
-    parts: list[str | int] = []
-    for name, quoted, index in _PART.findall(text):
-        if index:
-            parts.append(int(index) if index.isdigit() else index)
-        else:
-            parts.append(name or quoted.replace('\\"', '"'))
-    return tuple(parts)
+    return tuple(
+        int(index) if index.isdigit() else index or name or quoted.replace('\\"', '"')
+        for name, quoted, index in _PART.findall(text)
+    )
 
 
 def _hidden(value: Any) -> Secret:

@@ -1,7 +1,7 @@
 """All policies over what an update would do: `pulumi preview --json --show-sames | python -m review.judge`.
 
-A preview's JSON has the resources that are to be, what would be deleted or replaced, and which values are marked as secrets. See
-docs/policies.md.
+A preview's JSON has the resources that are to be, what would be deleted or replaced, and which values are marked as
+secrets. See docs/policies.md.
 
 Exits 0 when no mandatory policy is violated, 1 when one is, 2 when the input is no whole preview.
 """
@@ -19,14 +19,13 @@ from rich.table import Table
 from rich.text import Text
 
 from actions.protocol import Failure
-from review.model import Change, Resource
+from review.model import Change, Found, Options, Resource, Rule, Violation
 from review.preview import Preview, read
 from review.rules import RULES
 from review.rules.levels import Levels
-from review.rules.model import Found, Options, Rule, Violation
 
 LOG_COLUMNS = 200
-"""How wide a table is where no terminal says how wide it is."""
+"""The width of a table where there is no terminal: a line each."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,6 @@ class Judged:
 
     def show(self, stack: str) -> None:
         """Print a table of the violations, if there are any, and a line that counts them."""
-        # As wide as the terminal, and wide enough for a line each where there is none.
         console = Console(width=None if sys.stdout.isatty() else LOG_COLUMNS)
         if self.found:
             table = Table("level", "policy", "resource", "violation", box=None, pad_edge=False, padding=(0, 2, 0, 0))

@@ -1,61 +1,34 @@
-"""What a preview and the policies know of a resource, and what becomes of it. Needs nothing but Python: the policy pack imports it."""
+"""What a preview knows of a resource, what becomes of it, and what a policy is. Imports nothing: the pack needs it.
+
+No policy knows who runs it: the engine, or the reader of a preview's JSON.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Op = Literal[
-    "create",
-    "create-replacement",
-    "delete",
-    "delete-replaced",
-    "diff",
-    "discard",
-    "discard-replaced",
-    "extend-parameterize",
-    "import",
-    "import-replacement",
-    "read",
-    "read-replacement",
-    "refresh",
-    "remove-pending-replace",
-    "replace",
-    "same",
-    "update",
-]
-"""The engine's operations: `pkg/resource/deploy/step.go`."""
+Options = Mapping[str, Any]
 Action = Literal["delete", "replace", "update", "create"]
 ACTIONS: Sequence[Action] = ("delete", "replace", "update", "create")
 """What a reader has to know of, what is hardest to undo first."""
-ACTION_OF: Mapping[Op, Action] = {
-    "delete": "delete",
-    "replace": "replace",  # its parts, `create-replacement` and others, are told by the engine only if asked for
-    "update": "update",
-    "create": "create",
+ACTION_OF: Mapping[str, Action] = {
+    # The parts of a replacement, `create-replacement` and others, are told by the engine only if asked for.
+    **{action: action for action in ACTIONS},
     "import": "create",
 }
-ENDED: Mapping[str, str] = {
-    "delete": "deleted",
-    "replace": "replaced",
-    "create-replacement": "replaced",
-    "delete-replaced": "replaced",
-}
+_REPLACEMENT = ("replace", "create-replacement", "delete-replaced")
+ENDED: Mapping[str, str] = {"delete": "deleted", **dict.fromkeys(_REPLACEMENT, "replaced")}
 """What is said of a resource that is no longer what it was, by operation."""
 MACHINE_TYPES, MACHINE_SUFFIX = "istio-vms:machines:Machine$command:local:Command", "-machine"
-"""Types and name of the resource that owns a machine: deleting it deletes the machine (components/machines/machine.py)."""
+"""Types and name of the resource that owns a machine, and deletes it with itself (components/machines/machine.py)."""
 
 
 class Named:
     """Something with a URN: `urn:pulumi:<stack>::<project>::<types from the outermost parent, joined by $>::<name>`."""
 
     urn: str
-
-    @property
-    def stack(self) -> str:
-        """The stack it is in."""
-        return self.urn.split(":", 3)[2]
 
     @property
     def qualified_type(self) -> str:
@@ -86,7 +59,7 @@ class Resource(Named):
     Attributes:
         urn: its URN.
         inputs: plain data, with `UNKNOWN_STRING` in place of what is not known yet.
-        secrets_hidden: whether `MASKED` stands in place of each secret. If not, secrets cannot be told from other values.
+        secrets_hidden: whether `MASKED` stands in place of each secret, which else nothing tells from other values.
     """
 
     urn: str
@@ -105,3 +78,45 @@ class Change(Named):
 
     op: str
     urn: str
+
+
+@dataclass(frozen=True)
+class Violation:
+    """What is wrong and what to do about it. Without a URN it is the stack as a whole."""
+
+    message: str
+    urn: str = ""
+
+
+ResourceCheck = Callable[[Resource, Options], Iterable[str]]
+StackCheck = Callable[[Sequence[Resource], Options], Iterable[Violation]]
+ChangesCheck = Callable[[Sequence[Change], Options], Iterable[Violation]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One policy.
+
+    Attributes:
+        name: what configuration and violations call it.
+        description: what holds where it is kept.
+        resource: the messages about one resource.
+        stack: the violations of a stack's resources taken together, as they are to be afterwards.
+        changes: the violations in what an update would do, which the engine shows to no policy.
+        options: JSON schemas by name, each with its `default`.
+    """
+
+    name: str
+    description: str
+    resource: ResourceCheck | None = None
+    stack: StackCheck | None = None
+    changes: ChangesCheck | None = None
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+
+    def configured(self, given: Options) -> Options:
+        """The options with the defaults of those that are not given."""
+        return {name: given.get(name, schema["default"]) for name, schema in self.options.items()}
+
+
+Found = list[tuple[str, Rule, Violation]]
+"""Violations, each with its policy and that one's level."""

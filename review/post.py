@@ -24,8 +24,14 @@ PER_PAGE = 100
 TIMEOUT_SECONDS = 60
 BOT = "github-actions[bot]"
 """Whose name a job's own token writes in."""
-PREVIEW = re.compile(r"<!-- istio-vms preview: (.+) -->")
-"""The marker of `review.comment`, which needs packages."""
+
+
+def marker(stack: str, *, drift: bool = False) -> str:
+    """The first line of a comment, by which it is found again."""
+    return f"<!-- istio-vms {'drift' if drift else 'preview'}: {stack} -->"
+
+
+PREVIEW = re.compile(marker("(.+)"))
 
 
 class PostError(Exception):

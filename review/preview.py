@@ -1,25 +1,43 @@
 """What `pulumi preview --json` prints, read strictly.
 
-The format is `PreviewDigest` in `pkg/display/json.go` of Pulumi's sources, written by `pkg/backend/display/json.go`. It
-carries no version, so whatever is not exactly known from the engine this project pins is an error: a comment that leaves
-something out is worse than none.
+The format is `PreviewDigest` in `pkg/display/json.go` of Pulumi's sources, written by `pkg/backend/display/json.go`.
+It carries no version, so whatever is not exactly known from the engine this project pins is an error: a comment that
+leaves something out is worse than none.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib import metadata
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from actions.protocol import Document, Failure, parse
-from review.model import ACTION_OF, Action, Named, Op, Resource
-from review.rules.model import Found
+from review.model import ACTION_OF, Action, Found, Named, Resource
+from review.values import safe
 
 VERSION = metadata.version("pulumi")
 """The version whose format is known: the SDK's, which is the engine's too."""
+_OPS = (
+    r"^((create|import|read)(-replacement)?|(delete|discard)(-replaced)?|diff|extend-parameterize|refresh"
+    r"|remove-pending-replace|replace|same|update)$"
+)
+Op = Annotated[str, Field(pattern=_OPS)]
+"""The engine's operations: `pkg/resource/deploy/step.go`."""
+SAYS_NOTHING = re.compile(r"(update|preview|destroy|refresh) failed|an unhandled error occurred: program exited .*")
+"""What the engine says besides the reason."""
+# The first comes with every plugin that starts, and we say it once; the next advise what `make down` does; the last is
+# told in our words.
+NOISE = re.compile(
+    r"warning: using pulumi-resource-[\w-]+ from \$PATH at "
+    r"|^The resources in the stack have been deleted, but |^If you want to remove the stack completely, "
+    r"|^error: the stack is currently locked by |^\s+\S*/locks/\S+: created by "
+)
+NOT_KNOWN_YET = "The provider for this resource has inputs that are not known during preview."
+"""Said of every object while the kubeconfig may change (`step_generator.go` in Pulumi's sources), as the tables do."""
 _POLICY = "policy "
 _GOES = ("delete", "delete-replaced")
 
@@ -76,6 +94,14 @@ class Diagnostic(_Camel):
     message: str = ""
     severity: Literal["", "info", "info#err", "warning", "error"] = ""
 
+    @property
+    def text(self) -> str:
+        """What of it is worth reading, with nothing secret in it; empty when that is nothing."""
+        name = f"{self.urn.rsplit('::', 1)[-1]}: " if self.urn else ""
+        text = name + safe((self.prefix + self.message).strip())
+        noise = NOISE.search(text) or SAYS_NOTHING.match(text.removeprefix("error: ")) or NOT_KNOWN_YET in text
+        return "" if noise else text
+
 
 class Preview(_Camel):
     """All of it. What is empty is left out by the engine."""
@@ -105,7 +131,7 @@ class Preview(_Camel):
     @property
     def stack(self) -> str:
         """The stack that it is of; empty when it has no steps."""
-        return self.steps[0].stack if self.steps else ""
+        return self.steps[0].urn.split(":")[2] if self.steps else ""
 
     def resources(self) -> Sequence[Resource]:
         """The resources that are to be, each once.
@@ -136,7 +162,8 @@ def read(text: str | bytes) -> Preview:
     except Failure as failure:
         problems = str(failure).partition("\n")[2]
         raise Failure(
-            f"this is not what `pulumi preview --json` of Pulumi {VERSION} prints, the version that is pinned:\n{problems}"
+            "this is not what `pulumi preview --json` of "
+            f"Pulumi {VERSION} prints, the version that is pinned:\n{problems}"
         ) from None
     if not preview.change_summary and not preview.failed:
         raise Failure(
@@ -153,7 +180,7 @@ def failing(preview: Preview, reason: str) -> Preview:
 
 
 def judged(preview: Preview, found: Found) -> Preview:
-    """The preview with what policies have against it: of mandatory ones as errors, before all others; of advisory ones as warnings."""
+    """The preview with violations before all else it says: of mandatory policies as errors, of others as warnings."""
     said = [
         Diagnostic(
             urn=one.urn,

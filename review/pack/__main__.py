@@ -1,7 +1,7 @@
-"""The policy pack: what the engine runs for `--policy-pack review/pack`. This folder is then where modules are looked for.
+"""The policy pack: what the engine runs for `--policy-pack review/pack`.
 
-Every rule becomes a policy of CrossGuard, mandatory unless `--policy-pack-config` says otherwise. What an update would delete or replace
-the engine shows to no pack: `changes` of a rule are judged by ops/policies.py and policy/preview.py.
+Every rule becomes a policy of CrossGuard, mandatory unless `--policy-pack-config` says otherwise. The engine shows no
+pack what an update would delete or replace: review/judge.py has the `changes` of a rule judged.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from pulumi_policy.proxy import UnknownValueError
 # The engine runs this folder by itself, so Python looks for modules here alone.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from review.model import Resource, Rule
 from review.rules import RULES
-from review.rules.model import UNKNOWN, Resource, Rule
+from review.values import UNKNOWN_STRING
 
 _declared: dict[str, Resource] = {}
 """The resources by URN, as the policies about single ones have seen them. Those about a stack are shown outputs, and a Helm release that is
@@ -82,7 +83,7 @@ def _get(container: Any, key: Any) -> Any:
     try:
         return _plain(container[key])
     except UnknownValueError:
-        return UNKNOWN
+        return UNKNOWN_STRING
 
 
 def unbuffered() -> None:

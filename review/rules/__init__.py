@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from review.model import Rule
 from review.rules.exposure import exposed_services
 from review.rules.host_keys import pinned_host_keys
 from review.rules.machines import kept, present
-from review.rules.model import Rule
 from review.rules.mtls import mesh_wide, strict
 from review.rules.pins import pinned_versions
 from review.rules.secrets import plaintext_secrets
@@ -22,11 +22,7 @@ RULES = (
         "No private key, token, kubeconfig or password stands in plain text in a resource's inputs.",
         resource=plaintext_secrets,
     ),
-    Rule(
-        "mtls-strict",
-        "Every PeerAuthentication asks for mutual TLS of mode STRICT.",
-        resource=strict,
-    ),
+    Rule("mtls-strict", "Every PeerAuthentication asks for mutual TLS of mode STRICT.", resource=strict),
     Rule(
         "mtls-mesh-wide",
         "A PeerAuthentication covers the whole mesh.",
@@ -66,9 +62,5 @@ RULES = (
             "limits": _texts("Resources that have to be limited.", "cpu", "memory"),
         },
     ),
-    Rule(
-        "pinned-host-keys",
-        "SSH connections know the key of their host beforehand.",
-        resource=pinned_host_keys,
-    ),
+    Rule("pinned-host-keys", "SSH connections know the key of their host beforehand.", resource=pinned_host_keys),
 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from review.model import Resource
-from review.rules.model import Options, known, mapping, sequence
+from review.model import Options, Resource
+from review.values import known, mapping, sequence
 
 
 def exposed_services(resource: Resource, options: Options) -> Iterable[str]:

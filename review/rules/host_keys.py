@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from review.model import Resource
-from review.rules.model import Options, mapping, mappings, texts
+from review.model import Options, Resource
+from review.values import mapping, mappings, texts
 
 _UNCHECKED = re.compile(r"StrictHostKeyChecking[= ]+[\"']?(no|off|accept-new)\b|UserKnownHostsFile[= ]+[\"']?/dev/null")
 

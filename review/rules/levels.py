@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from actions.protocol import Failure
+from review.model import Options, Rule
 from review.rules import RULES
-from review.rules.model import Options, Rule
 
 FOLDER = Path(__file__).parents[1] / "levels"
 """A file for each stack that has levels of its own."""
@@ -73,14 +73,9 @@ class Levels:
 
     def level(self, rule: Rule) -> str:
         """The policy's own level, else that of all."""
-        return next(
-            (entry["enforcementLevel"] for entry in map(self._entry, (rule.name, ALL)) if "enforcementLevel" in entry),
-            LEVELS[0],
-        )
+        given = (self.entries.get(name, {}).get("enforcementLevel") for name in (rule.name, ALL))
+        return next(filter(None, given), LEVELS[0])
 
     def options(self, rule: Rule) -> Options:
         """The policy's options, defaults included."""
-        return rule.configured(self._entry(rule.name))
-
-    def _entry(self, name: str) -> Mapping[str, Any]:
-        return self.entries.get(name, {})
+        return rule.configured(self.entries.get(rule.name, {}))

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
-from review.model import ENDED, Change, Resource
-from review.rules.model import Options, Violation
+from review.model import ENDED, Change, Options, Resource, Violation
 
 
 def kept(changes: Sequence[Change], options: Options) -> Iterable[Violation]:

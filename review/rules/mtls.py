@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from review.model import Resource
-from review.rules.model import UNKNOWN, Options, Violation, known, mapping
+from review.model import Options, Resource, Violation
+from review.values import UNKNOWN_STRING, known, mapping
 
 
 def strict(resource: Resource, _: Options) -> Iterable[str]:
@@ -16,7 +16,7 @@ def strict(resource: Resource, _: Options) -> Iterable[str]:
     ports = mapping(mapping(spec).get("portLevelMtls"))
     modes = {"mtls": mapping(spec).get("mtls"), **{f"portLevelMtls.{port}": mode for port, mode in ports.items()}}
     for place, setting in modes.items():
-        mode = mapping(setting).get("mode", "UNSET") if known(setting) else UNKNOWN
+        mode = mapping(setting).get("mode", "UNSET") if known(setting) else UNKNOWN_STRING
         if known(mode) and mode != "STRICT":
             yield f"spec.{place}.mode is {mode}: plain text would be accepted; say STRICT"
 
@@ -41,4 +41,4 @@ def _is_mesh_wide(resource: Resource, root: str) -> bool:
     """A namespace that is not known yet may be the root."""
     namespace = mapping(resource.inputs.get("metadata")).get("namespace")
     selector = mapping(resource.inputs.get("spec")).get("selector")
-    return resource.kind == "PeerAuthentication" and namespace in (root, UNKNOWN) and not selector
+    return resource.kind == "PeerAuthentication" and namespace in (root, UNKNOWN_STRING) and not selector

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from review.model import Resource
-from review.rules.model import Options, known, mappings, texts
+from review.model import Options, Resource
+from review.values import known, mappings, texts
 
 _EXACT = re.compile(r"v?\d+\.\d+\.\d+([-+.][\w.+-]+)?")
 _FLOATING = ("latest", "stable", "main", "master", "edge", "nightly", "dev")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from review.model import Resource
-from review.redaction import form, names_secret
-from review.rules.model import Options, Path, texts
+from review.model import Options, Resource
+from review.values import Keys, form, names_secret, texts
 
 _ASSIGNED = re.compile(
     r"(?:--(?P<option>[\w-]+)[= ]|(?P<variable>[A-Za-z_]\w*)=)(?P<value>\"[^\"]*\"|'[^']*'|[^\s;|&<>'\"]+)"
@@ -25,7 +24,7 @@ def plaintext_secrets(resource: Resource, _: Options) -> Iterable[str]:
             yield f"{'.'.join(path)} has {what} in plain text: make it a secret (pulumi.Output.secret), and give it to commands on stdin"
 
 
-def _made_for_secrets(resource: Resource, path: Path) -> bool:
+def _made_for_secrets(resource: Resource, path: Keys) -> bool:
     """Where secrets belong. Whether they are marked as secrets there is seen only where marks are."""
     if resource.type.startswith("pulumi:providers:"):
         return True
@@ -34,11 +33,11 @@ def _made_for_secrets(resource: Resource, path: Path) -> bool:
     return _in_secret(resource, path)
 
 
-def _in_secret(resource: Resource, path: Path) -> bool:
+def _in_secret(resource: Resource, path: Keys) -> bool:
     return resource.kind == "Secret" and path[0] in ("data", "stringData")
 
 
-def _unmarked(resource: Resource, path: Path) -> str | None:
+def _unmarked(resource: Resource, path: Keys) -> str | None:
     return "a value of a Secret" if _in_secret(resource, path) else None
 
 

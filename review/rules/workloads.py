@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from review.model import Resource
-from review.rules.model import Options, known, mapping, sequence
+from review.model import Options, Resource
+from review.values import known, mapping, sequence
 
 _POD_SPECS = {
     "Pod": ("spec",),

@@ -65,7 +65,7 @@ def violated(judged: policies.Judged) -> dict[str, list[str]]:
 
 
 def started_with(state: Path) -> list[str]:
-    """The command lines of processes that have this folder of state in their environment, as whatever this test starts has."""
+    """The command lines of processes that have this folder of state in their environment."""
     found: list[str] = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it is over by now

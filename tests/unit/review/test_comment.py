@@ -11,8 +11,7 @@ import pytest
 
 from review import comment
 from review.comment import FOLD_ROWS, MAXIMUM_BYTES, marker, render
-from review.noise import NOT_KNOWN_YET
-from review.preview import Preview, could_not
+from review.preview import NOT_KNOWN_YET, Preview, could_not
 from review.values import UNKNOWN_STRING
 from tests.conftest import Golden
 from tests.unit.review.conftest import COMMAND, EVIL, MARKDOWN, PREVIEWS, captured, preview, step, unescaped

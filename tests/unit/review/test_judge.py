@@ -12,7 +12,7 @@ from actions.protocol import Failure
 from review.judge import judge
 from review.preview import read
 from review.rules.levels import FOLDER, Levels
-from review.rules.model import SECRET
+from review.values import MASKED
 from tests.unit.test_settings import ROOT
 
 PEER = "kubernetes:security.istio.io/v1:PeerAuthentication"
@@ -77,7 +77,7 @@ def test_the_file_of_the_stack_is_used_when_it_has_one() -> None:
         (document(), "preview with --show-sames"),
         (document(changeSummary={}), "neither a summary of changes nor an error"),
         (document({"urn": PERMISSIVE["urn"]}), "steps.0.op: Field required"),
-        (document({**PERMISSIVE, "op": "levitate"}), "steps.0.op: Input should be"),
+        (document({**PERMISSIVE, "op": "levitate"}), "steps.0.op: String should match"),
         (document(PERMISSIVE, changeSummary={"same": 1}), "preview with --show-sames"),
         (document(PERMISSIVE, diagnostics=[{"severity": "error", "message": "no such setting\n"}]), "no such setting"),
     ],
@@ -111,7 +111,7 @@ def test_a_resource_that_is_replaced_is_judged_once() -> None:
 
 
 def test_secrets_count_as_hidden() -> None:
-    parsed = read(document(step("create", MACHINE, "m", stdin=SECRET)))
+    parsed = read(document(step("create", MACHINE, "m", stdin=MASKED)))
     assert parsed.resources()[0].secrets_hidden
     assert judge(parsed, Levels({})).found == []
 

@@ -21,7 +21,8 @@ def test_the_steps_agree_with_the_engines_own_counts(name: str) -> None:
 
 def test_a_urn_is_taken_apart() -> None:
     (machine, *_) = captured("remove-vm").having("replace")
-    assert (machine.stack, machine.name) == ("dev", "proof-calls")
+    assert captured("remove-vm").stack == "dev"
+    assert machine.name == "proof-calls"
     assert machine.qualified_type == "istio-vms:samples:ProofOfTraffic$command:local:Command"
     assert machine.type == "command:local:Command"
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from review.model import Resource
-from review.rules.model import UNKNOWN
+from review.values import UNKNOWN_STRING
 from tests.unit.review.rules.conftest import kubernetes, said
 
 ALLOWED = ["sample/helloworld"]
@@ -39,7 +39,7 @@ def test_nothing_is_allowed_by_default() -> None:
     [
         gateway("helloworld.sample.svc.cluster.local"),
         gateway("istio-system/helloworld.sample.svc.cluster.local"),
-        gateway(UNKNOWN),
+        gateway(UNKNOWN_STRING),
         gateway("*", mode="PASSTHROUGH"),
         gateway("*", version="gateway.networking.k8s.io/v1"),
     ],

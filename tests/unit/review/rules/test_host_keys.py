@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from review.model import Resource
-from review.rules.model import SECRET, UNKNOWN
+from review.values import MASKED, UNKNOWN_STRING
 from tests.unit.review.rules.conftest import command, said
 
-SSH = {"host": "10.0.0.1", "port": 22, "user": "ubuntu", "private_key": SECRET}
+SSH = {"host": "10.0.0.1", "port": 22, "user": "ubuntu", "private_key": MASKED}
 
 
 def host_keys(about: Resource) -> list[str]:
@@ -31,7 +31,7 @@ def test_a_connection_knows_its_host_and_its_proxy() -> None:
     ]
 
 
-@pytest.mark.parametrize("connection", [UNKNOWN, SECRET, {"host": "a", "hostKey": UNKNOWN}])
+@pytest.mark.parametrize("connection", [UNKNOWN_STRING, MASKED, {"host": "a", "hostKey": UNKNOWN_STRING}])
 def test_a_connection_that_is_not_shown_is_not_judged(connection: Any) -> None:
     assert host_keys(command(remote=True, connection=connection)) == []
 

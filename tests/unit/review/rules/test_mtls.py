@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from review.model import Resource
-from review.rules.model import UNKNOWN
+from review.values import UNKNOWN_STRING
 from tests.unit.review.rules.conftest import BY_NAME, kubernetes, release, said
 
 
@@ -33,9 +33,9 @@ def test_a_mode_that_is_not_named_is_none(spec: Any) -> None:
     "spec",
     [
         STRICT,
-        UNKNOWN,
-        {"mtls": UNKNOWN},
-        {"mtls": {"mode": UNKNOWN}},
+        UNKNOWN_STRING,
+        {"mtls": UNKNOWN_STRING},
+        {"mtls": {"mode": UNKNOWN_STRING}},
         {**STRICT, "portLevelMtls": {"1": STRICT["mtls"]}},
     ],
 )
@@ -58,5 +58,5 @@ def test_a_mesh_without_a_policy_for_all_of_it_accepts_plain_text() -> None:
 
 def test_one_in_the_root_namespace_is_the_whole_meshs() -> None:
     assert mesh_wide(ISTIOD, peer(STRICT)) == []
-    assert mesh_wide(ISTIOD, peer(STRICT, namespace=UNKNOWN)) == []
+    assert mesh_wide(ISTIOD, peer(STRICT, namespace=UNKNOWN_STRING)) == []
     assert mesh_wide(release(chart="base")) == []

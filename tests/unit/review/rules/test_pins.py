@@ -6,7 +6,7 @@ import pytest
 
 from actions.artifacts import MachineArtifact, fetch_script
 from review.model import Resource
-from review.rules.model import SECRET, UNKNOWN
+from review.values import MASKED, UNKNOWN_STRING
 from tests.unit.review.rules.conftest import command, deployment, release, said
 
 DIGEST = "a" * 64
@@ -29,7 +29,7 @@ def test_a_chart_of_a_repository_has_one_exact_version(version: str | None) -> N
     [
         {"chart": "istiod", "repositoryOpts": REPOSITORY, "version": "1.30.3"},
         {"chart": "istiod", "repositoryOpts": REPOSITORY, "version": "v1.30.3-rc.1+build.5"},
-        {"chart": "istiod", "repositoryOpts": REPOSITORY, "version": UNKNOWN},
+        {"chart": "istiod", "repositoryOpts": REPOSITORY, "version": UNKNOWN_STRING},
         {"chart": "/charts/istiod"},
         {"chart": "./charts/istiod"},
     ],
@@ -48,7 +48,7 @@ def test_an_image_has_a_tag_that_stays(image: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "image", ["nginx:1.29", "registry.example:5000/nginx:1.29", f"nginx@sha256:{DIGEST}", "auto", UNKNOWN, ""]
+    "image", ["nginx:1.29", "registry.example:5000/nginx:1.29", f"nginx@sha256:{DIGEST}", "auto", UNKNOWN_STRING, ""]
 )
 def test_images_with_a_tag_or_a_digest_are_right(image: str) -> None:
     assert pins(deployment({"name": "a", "image": image})) == []
@@ -123,4 +123,4 @@ def test_artifacts_are_verified_as_our_own_script_does_it() -> None:
 
 
 def test_what_is_not_shown_is_not_judged() -> None:
-    assert pins(command(stdin=SECRET, create=UNKNOWN)) == []
+    assert pins(command(stdin=MASKED, create=UNKNOWN_STRING)) == []

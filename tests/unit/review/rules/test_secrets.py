@@ -3,7 +3,7 @@
 import pytest
 
 from review.model import Resource
-from review.rules.model import SECRET, UNKNOWN
+from review.values import MASKED, UNKNOWN_STRING
 from tests.unit.review.rules.conftest import command, kubernetes, release, resource, said
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAE\n-----END OPENSSH PRIVATE KEY-----"
@@ -92,7 +92,7 @@ def test_references_paths_and_what_is_public_are_no_secrets(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [UNKNOWN, SECRET, "", "true", "60s", "3600", "~/.ssh/id", "/run/secrets/token", "$TOKEN"]
+    "value", [UNKNOWN_STRING, MASKED, "", "true", "60s", "3600", "~/.ssh/id", "/run/secrets/token", "$TOKEN"]
 )
 def test_values_that_are_no_secret_under_any_name(value: str) -> None:
     assert secrets(command(environment={"TOKEN": value})) == []
@@ -104,7 +104,7 @@ def test_names_that_only_look_like_those_of_secrets(name: str) -> None:
 
 
 def test_a_secret_object_has_only_marked_values() -> None:
-    (message,) = secrets(kubernetes("Secret", stringData={"user": "me", "more": SECRET}, data=UNKNOWN))
+    (message,) = secrets(kubernetes("Secret", stringData={"user": "me", "more": MASKED}, data=UNKNOWN_STRING))
     assert message.startswith("stringData.user has a value of a Secret")
 
 

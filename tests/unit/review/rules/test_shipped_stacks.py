@@ -8,7 +8,7 @@ import pytest
 from review.model import Resource
 from review.rules import RULES
 from review.rules.levels import Levels
-from review.rules.model import SECRET
+from review.values import MASKED
 from tests.unit.test_components import Recorder, run_program, unwrapped
 from tests.unit.test_settings import STACKS, put, stack_file
 
@@ -18,7 +18,7 @@ def resources(recorder: Recorder, stack: str, *, hidden: bool) -> list[Resource]
 
     def seen(value: Any) -> Any:
         if (plain := unwrapped(value)) is not value:
-            return SECRET if hidden else seen(plain)
+            return MASKED if hidden else seen(plain)
         if isinstance(value, dict):
             return {key: seen(part) for key, part in value.items()}
         return [seen(part) for part in value] if isinstance(value, list) else value

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from review.rules.model import UNKNOWN
+from review.values import UNKNOWN_STRING
 from tests.unit.review.rules.conftest import deployment, kubernetes, said
 
 FULL = {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"cpu": "500m", "memory": "128Mi"}}
@@ -25,7 +25,7 @@ def test_a_container_has_requests_and_limits(resources: Any, missing: str) -> No
     assert message.startswith(f"container a has no {missing}:")
 
 
-@pytest.mark.parametrize("resources", [FULL, UNKNOWN, {**FULL, "limits": UNKNOWN}])
+@pytest.mark.parametrize("resources", [FULL, UNKNOWN_STRING, {**FULL, "limits": UNKNOWN_STRING}])
 def test_all_of_them_and_not_known_yet_are_right(resources: Any) -> None:
     assert said("workload-resources", deployment({"name": "a", "resources": resources})) == []
 
