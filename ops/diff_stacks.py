@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -16,32 +14,14 @@ from components.settings import SettingsError, parse
 from ops import workspace
 from ops.errors import OpsError
 from ops.stack_file import StackFileError
-from pull_request.changes import MASKED, safe
+from review import differences
+from review.differences import Difference, Entries, Entry, Path, written
+from review.values import ABSENT, MASKED, Secret, marked
 
-ABSENT: Final = object()
-"""No such entry, where null would be one."""
-_NAMED_BY = (
-    ("name",),
-    ("namespace", "name"),
-    ("namespace", "service"),
-    ("host",),
-    ("host", "port"),
-    ("target",),
-    ("namespace",),
-)
-"""What tells the entries of a list apart, the first that does on both sides."""
-_SECRET = re.compile(r"(?i)(password|passwd|passphrase|secret|token|credentials?|private-?_?key)$")
+_NAMED_BY = "name", "namespace name", "namespace service", "host", "host port", "target", "namespace"
+"""The keys that tell the entries of a list apart, the first that do on both sides."""
 CELL = 56
 """Characters of a value in the table; all of it is in the JSON."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One setting; ABSENT where there is none."""
-
-    path: str
-    a: Any
-    b: Any
 
 
 def compare(a: str, b: str) -> list[Difference]:
@@ -54,7 +34,8 @@ def compare(a: str, b: str) -> list[Difference]:
         if name not in workspace.stack_files():
             known = ", ".join(workspace.stack_files())
             raise OpsError(f"{variable}={name}: there is no such stack; make diff-stacks A=… B=…, of {known}")
-    return list(_differences("", _applied(a), _applied(b)))
+    found = differences.compare(_applied(a), _applied(b), _by_name)
+    return [Difference(written(path), *(marked(one, _key(path)) for one in values)) for path, *values in found]
 
 
 def _applied(stack: str) -> dict[str, Any]:
@@ -75,51 +56,31 @@ def _masked(value: Any) -> Any:
     return [_masked(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _differences(path: str, a: Any, b: Any) -> Iterator[Difference]:
-    if isinstance(a, list) and isinstance(b, list) and (keys := _telling_apart(a, b)):
-        a, b = _by_name(a, keys), _by_name(b, keys)
-        for name in [*a, *(name for name in b if name not in a)]:
-            yield from _differences(f"{path}[{name}]", a.get(name, ABSENT), b.get(name, ABSENT))
-    elif isinstance(a, dict) and isinstance(b, dict):
-        for key in [*a, *(key for key in b if key not in a)]:
-            yield from _differences(f"{path}.{key}" if path else key, a.get(key, ABSENT), b.get(key, ABSENT))
-    elif a != b:
-        yield Difference(path, *(_shown(path, value) for value in (a, b)))
-
-
-def _telling_apart(a: list[Any], b: list[Any]) -> Sequence[str]:
-    """The keys that name each entry of both lists; none for lists of plain values."""
+def _by_name(a: list[Any], b: list[Any]) -> tuple[Entries, Entries] | None:
+    """The entries of two lists by what tells them apart; None for lists of plain values."""
     if not all(isinstance(entry, dict) for entry in (*a, *b)):
-        return ()
-    return next((keys for keys in _NAMED_BY if all(_names(entries, keys) for entries in (a, b))), ())
+        return None
+    pairs = ((_named(a, keys.split()), _named(b, keys.split())) for keys in _NAMED_BY)
+    return next(((one, other) for one, other in pairs if len(one) == len(a) and len(other) == len(b)), None)
 
 
-def _names(entries: list[dict[str, Any]], keys: Sequence[str]) -> bool:
-    if not all(key in entry for entry in entries for key in keys):
-        return False
-    return len(_by_name(entries, keys)) == len(entries)
+def _named(entries: list[dict[str, Any]], keys: Sequence[str]) -> Entries:
+    """The entries that have all these keys, by their values."""
+    return {Entry("/".join(str(one[key]) for key in keys)): one for one in entries if all(key in one for key in keys)}
 
 
-def _by_name(entries: list[dict[str, Any]], keys: Sequence[str]) -> dict[str, Any]:
-    return {"/".join(str(entry[key]) for key in keys): entry for entry in entries}
-
-
-def _shown(path: str, value: Any) -> Any:
-    """The value with everything in it masked that is secret or looks like it."""
-    if isinstance(value, dict):
-        return {key: _shown(f"{path}.{key}", inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_shown(path, inner) for inner in value]
-    return MASKED if isinstance(value, str) and (_SECRET.search(path) or safe(value) == MASKED) else value
+def _key(path: Path) -> str:
+    """The key of the setting at a path, or of the list that has it."""
+    return next((part for part in reversed(path) if isinstance(part, str) and not isinstance(part, Entry)), "")
 
 
 def as_json(found: Sequence[Difference], a: str, b: str) -> str:
     """For machines: one object a difference; where a stack has no such entry, its key is left out."""
     rows = [
-        {"path": one.path, **{name: value for name, value in ((a, one.a), (b, one.b)) if value is not ABSENT}}
+        {"path": one.path, **{name: value for name, value in ((a, one.old), (b, one.new)) if value is not ABSENT}}
         for one in found
     ]
-    return json.dumps(rows, indent=2, ensure_ascii=False)
+    return json.dumps(rows, indent=2, ensure_ascii=False, default=repr)
 
 
 def show(found: Sequence[Difference], a: str, b: str, console: Console) -> None:
@@ -129,7 +90,7 @@ def show(found: Sequence[Difference], a: str, b: str, console: Console) -> None:
         return
     table = Table("setting", a, b, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for one in found:
-        table.add_row(*(Text(cell, overflow="fold") for cell in (one.path, _cell(one.a), _cell(one.b))))
+        table.add_row(*(Text(cell, overflow="fold") for cell in (one.path, _cell(one.old), _cell(one.new))))
     # Where no terminal says how wide it is, as wide as it needs to be.
     wide = console if console.is_terminal else Console(file=console.file, width=10 * CELL)
     wide.print(table)
@@ -138,7 +99,8 @@ def show(found: Sequence[Difference], a: str, b: str, console: Console) -> None:
 def _cell(value: Any) -> str:
     if value is ABSENT:
         return "-"
-    text = value if isinstance(value, str) else json.dumps(_without_none(value), ensure_ascii=False)
+    shown = isinstance(value, str | Secret)
+    text = str(value) if shown else json.dumps(_without_none(value), ensure_ascii=False, default=repr)
     line = " ".join(text.split())
     return line if len(line) <= CELL else f"{line[: CELL - 1]}…"
 

@@ -22,19 +22,9 @@ from ops import lock, state
 from ops.errors import Interrupted, OperationFailed, missing_pulumi, reason, reasons
 from ops.event_log import ENV, EventLog
 from ops.workspace import ROOT, Stack
+from review.preview import NOISE, SAYS_NOTHING
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m|<\{%.*?%\}>")
-SAYS_NOTHING = re.compile(
-    r"(update|preview|destroy|refresh) failed|an unhandled error occurred: program exited with .*"
-)
-"""What the engine says besides the reason."""
-# The first is said again with every plugin that starts, where we say it once; the next advises what `make down` does next, the last is told
-# in our words.
-NOISE = re.compile(
-    r"warning: using pulumi-resource-[\w-]+ from \$PATH at "
-    r"|^The resources in the stack have been deleted, but |^If you want to remove the stack completely, "
-    r"|^error: the stack is currently locked by |^\s+\S*/locks/\S+: created by "
-)
 LAST_LINES = 20
 PROGRAM = "the program"
 REFUSED_BY_PROTECTION = re.compile(r"(unable to replace|cannot be deleted\b).*?\bprotect", re.DOTALL)

@@ -170,10 +170,10 @@ def _checked(name: str, source: str, file: StackFile) -> Settings:
 
 
 def _policies(name: str, settings: Settings) -> Iterator[str]:
-    """Every policy is mandatory for a stack without a file of its own; what it exposes on purpose has to be written down."""
+    """Hold the stack to every policy, and write down what it exposes on purpose."""
     exposed = list(settings.mesh.exposed_services)
-    file = workspace.ROOT / "policy/stacks" / f"{name}.json"
-    if exposed and not file.exists():
+    file = workspace.ROOT / "review/levels" / f"{name}.json"
+    if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps({"east-west-exposure": {"exposed": exposed}}, indent=2) + os.linesep)
-        yield f"wrote policy/stacks/{name}.json: every policy is mandatory, and {', '.join(exposed)} may be exposed"
+        yield f"wrote review/levels/{name}.json: every policy is mandatory, and {', '.join(exposed) or 'no Service'} may be exposed"

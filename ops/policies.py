@@ -10,7 +10,6 @@ import importlib.util
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +18,14 @@ from ops import engine
 from ops.errors import OpsError, reason
 from ops.event_log import EventLog
 from ops.workspace import ROOT, Stack
-from policy.levels import STACKS, Levels, LevelsError
-from policy.preview import Preview, PreviewError, judge, show, wide
-from policy.rules import RULES
-from policy.rules.model import Change, Found, Resource, Violation
+from review.judge import Judged, judge, violations, worst_first
+from review.model import Change, Found, Violation
+from review.preview import read
+from review.rules import RULES
+from review.rules.levels import Levels, file_of
 
-PACK = Path(__file__).resolve().parent.parent / "policy"
+PACK = Path(__file__).resolve().parent.parent / "review/pack"
 _HOST = "pulumi-language-python"
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What the policies have against a stack as an update would make it, and how many resources that has."""
-
-    found: Found
-    resources: int
-
-    @property
-    def stops(self) -> int:
-        """How many violations are of mandatory policies."""
-        return sum(level == "mandatory" for level, _, _ in self.found)
 
 
 def not_in_engine(env: Mapping[str, str]) -> str:
@@ -65,25 +52,16 @@ def _released(program: Path) -> bool:
     return receipt.exists() and '"source": "official"' in receipt.read_text()
 
 
-def levels(stack: Stack) -> Levels:
-    """Those of the stack.
+def flags(stack: Stack) -> list[str]:
+    """What has the engine run the pack; nothing when it cannot.
 
     Raises:
-        OpsError: its file cannot be used.
+        Failure: the stack's levels cannot be used.
     """
-    try:
-        return Levels.of_stack(stack.name)
-    except LevelsError as error:
-        raise OpsError(str(error)) from None
-
-
-def flags(stack: Stack) -> list[str]:
-    """What has the engine run the pack; nothing when it cannot."""
-    levels(stack)
+    Levels.of_stack(stack.name)
     if not_in_engine(stack.env):
         return []
-    file = STACKS / f"{stack.name}.json"
-    return ["--policy-pack", str(PACK), *(["--policy-pack-config", str(file)] if file.exists() else [])]
+    return ["--policy-pack", str(PACK), "--policy-pack-config", str(file_of(stack.name))]
 
 
 def judged_preview(stack: Stack) -> Judged:
@@ -91,14 +69,11 @@ def judged_preview(stack: Stack) -> Judged:
 
     Raises:
         OpsError: it could not be previewed, for another reason than a policy.
+        Failure: Pulumi printed what is not known.
     """
     if not_in_engine(stack.env):
         text = stack.pulumi(*stack.on_stack("preview", "--json", "--show-sames"), cwd=ROOT)
-        try:
-            seen = Preview.parse(text)
-        except PreviewError as error:
-            raise OpsError(str(error)) from None
-        return Judged(judge(seen, levels(stack)), len(seen.resources))
+        return judge(read(text), Levels.of_stack(stack.name))
     with EventLog() as log:
         ran = stack.run(*stack.on_stack("preview", *flags(stack)), log=log)
         judged = of_events(stack, log.events())
@@ -114,10 +89,10 @@ def _why(failed: list[engine.Failed], ran: subprocess.CompletedProcess[str]) -> 
 
 
 def of_events(stack: Stack, events: Iterable[Mapping[str, Any]]) -> Judged:
-    """What the events of an operation have of the pack's violations, and the violations in what it deletes and replaces."""
+    """The pack's violations that the events of an operation have, and those in what it deletes and replaces."""
     known = {rule.name: rule for rule in RULES}
     found: Found = []
-    steps: dict[tuple[str, str], Change] = {}
+    changes: list[Change] = []
     resources = 0
     for event in events:
         if said := event.get("policyEvent"):
@@ -125,15 +100,11 @@ def of_events(stack: Stack, events: Iterable[Mapping[str, Any]]) -> Judged:
             violation = Violation(engine.plain(message), said.get("resourceUrn", ""))
             found.append((said["enforcementLevel"], known[said["policyName"]], violation))
         if step := event.get("resourcePreEvent", {}).get("metadata"):
-            steps[step["op"], step["urn"]] = Change(step["op"], Resource(step["urn"], {}, secrets_hidden=True))
+            changes.append(Change(step["op"], step["urn"]))
         if summary := event.get("summaryEvent"):
             resources = sum(number for op, number in summary["resourceChanges"].items() if op != "delete")
-    of_stack = levels(stack)
-    for rule in RULES:
-        level = of_stack.level(rule)
-        if rule.changes and level != "disabled":
-            found += [(level, rule, one) for one in rule.changes(list(steps.values()), of_stack.options(rule))]
-    return Judged(sorted(found, key=lambda entry: entry[0] != "mandatory"), resources)
+    found += violations(changes, Levels.of_stack(stack.name))
+    return Judged(worst_first(found), resources)
 
 
 def before_up(stack: Stack) -> None:
@@ -142,8 +113,8 @@ def before_up(stack: Stack) -> None:
     Raises:
         OpsError: one does.
     """
-    of_stack = levels(stack)
-    if not_in_engine(stack.env) or any(of_stack.level(rule) == "mandatory" for rule in RULES):
+    own = Levels.of_stack(stack.name)
+    if not_in_engine(stack.env) or any(own.level(rule) == "mandatory" for rule in RULES):
         tell(stack, judged_preview(stack))
 
 
@@ -170,9 +141,9 @@ def tell(stack: Stack, judged: Judged, *, quiet: bool = False) -> None:
     if why := not_in_engine(stack.env):
         print(f"policies: over the preview's JSON, not in the engine: {why}", flush=True)
     if judged.found or not quiet:
-        show(judged.found, stack.name, judged.resources, wide())
+        judged.show(stack.name)
     if judged.stops:
         raise OpsError(
             f"{judged.stops} violation(s) of mandatory policies, see above; nothing was changed. "
-            f"Put them right, or say in policy/stacks/{stack.name}.json what this stack may do (docs/policies.md)"
+            f"Put them right, or say in review/levels/{stack.name}.json what this stack may do (docs/policies.md)"
         )

@@ -100,7 +100,7 @@ class Trial:
         for network in self.settings["istio-vms:machines"]["networks"]:
             network["cidr"] = cidrs[network["name"]]
         self.write_settings()
-        levels = self.checkout / "policy/stacks"
+        levels = self.checkout / "review/levels"
         (levels / f"{self.stack}.json").write_text((levels / "lab.json").read_text())
 
     def write_settings(self) -> None:

@@ -1,7 +1,9 @@
 """The policy pack in the real engine, by what `make policy`, `make preview` and `make up` run: what each policy lets pass and what it does
 not, how seriously a stack takes it, and machines that an update would end."""
 
+import contextlib
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -12,12 +14,13 @@ import pytest
 from ops import engine, policies, workspace
 from ops.errors import OpsError
 from ops.workspace import Stack
-from policy import levels
-from policy.rules import RULES
+from review.rules import RULES, levels
 from tests.engine.harness import PROGRAMS, tool
 
 Open = Callable[..., Stack]
 EXPOSED = {"east-west-exposure": {"exposed": ["sample/helloworld"]}}
+EVERYTHING: dict[str, object] = {}
+"""Levels by which everything is mandatory."""
 KNOWN_MACHINE = {"protected-machines": {"machines": ["prod-vm-*", "prod-vm-1"]}}
 
 
@@ -34,8 +37,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     for module in (workspace, engine, policies):
         monkeypatch.setattr(module, "ROOT", project)
-    for module in (levels, policies):
-        monkeypatch.setattr(module, "STACKS", tmp_path / "levels")
+    monkeypatch.setattr(levels, "FOLDER", tmp_path / "levels")
     return project
 
 
@@ -62,16 +64,28 @@ def violated(judged: policies.Judged) -> dict[str, list[str]]:
     return found
 
 
-def test_what_keeps_every_policy_passes_and_no_process_stays(stack: Open) -> None:
+def started_with(state: Path) -> list[str]:
+    """The command lines of processes that have this folder of state in their environment."""
+    found: list[str] = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it is over by now
+            if str(state).encode() in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_text())
+    return found
+
+
+def test_what_keeps_every_policy_passes_and_no_process_stays(stack: Open, tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "60"], env={**os.environ, "STATE": str(tmp_path / "state")}) as other:
+        assert started_with(tmp_path / "state") == ["sleep\0" + "60\0"]
+        other.kill()
     judged = policies.judged_preview(stack("prod", "keeps", {**EXPOSED, **KNOWN_MACHINE}))
     assert judged.found == []
     assert judged.resources > len(RULES)
-    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert f"{policies.PACK} 127.0.0.1" not in running
+    assert not [line for line in started_with(tmp_path / "state") if str(policies.PACK) in line]
 
 
 def test_each_policy_is_violated_by_what_breaks_it(stack: Open, capsys: pytest.CaptureFixture[str]) -> None:
-    prod = stack("prod", "breaks")
+    prod = stack("prod", "breaks", EVERYTHING)
     judged = policies.judged_preview(prod)
     assert violated(judged) == {rule.name: [rule.name] for rule in RULES if rule.resource}
     assert {level for level, _, _ in judged.found} == {"mandatory"}
@@ -85,7 +99,7 @@ def test_each_policy_is_violated_by_what_breaks_it(stack: Open, capsys: pytest.C
 def test_without_the_pack_the_previews_json_is_judged_by_the_same_functions(
     stack: Open, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    prod = stack("prod", "breaks")
+    prod = stack("prod", "breaks", EVERYTHING)
     monkeypatch.setattr(policies, "not_in_engine", lambda _: "this test says so")
     with pytest.raises(OpsError, match="violation"):
         policies.before_up(prod)

@@ -16,8 +16,8 @@ import pytest
 
 from lab.tools import plugins
 from ops import engine, workspace
+from ops import pull_request as cli
 from ops.workspace import Stack
-from pull_request import __main__ as cli
 from tests.conftest import Golden
 from tests.engine.harness import cpu_seconds
 

@@ -13,8 +13,10 @@ from rich.console import Console
 
 from commands import __main__ as cli
 from ops import diff_stacks, workspace
-from ops.diff_stacks import ABSENT, Difference, compare
+from ops.diff_stacks import compare
 from ops.errors import OpsError
+from review.differences import Difference
+from review.values import ABSENT
 
 REPOSITORY = Path(__file__).parents[3]
 DEV = yaml.safe_load((REPOSITORY / "Pulumi.dev.yaml").read_text())
@@ -56,7 +58,7 @@ def test_workloads_and_vms_are_matched_by_name(put: Put) -> None:
         vms.reverse()
 
     put("b", change)
-    found = {one.path: (one.a, one.b) for one in compare("a", "b")}
+    found = {one.path: (one.old, one.new) for one in compare("a", "b")}
     assert found.keys() == {"workloads[external-app].vms[vm-1].memory", "workloads[external-app].vms[vm-0]"}
     assert found["workloads[external-app].vms[vm-1].memory"] == ("1Gi", "4Gi")
     assert found["workloads[external-app].vms[vm-0]"][0] is ABSENT

@@ -15,7 +15,7 @@ from components.settings import Settings, parse
 from ops import new_stack, workspace
 from ops.errors import OpsError
 from ops.explained import sections
-from policy import levels
+from review.rules import levels
 
 REPOSITORY = Path(__file__).parents[3]
 STACKS = sorted(path.name.split(".")[1] for path in REPOSITORY.glob("Pulumi.*.yaml"))
@@ -116,12 +116,21 @@ def test_another_stacks_salt_is_not_taken_over_but_its_provider_is(project: Path
 
 def test_policies_are_strict_and_know_what_is_exposed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = new_stack.write("qa", "dev")
-    assert any("policy/stacks/qa.json" in line for line in told)
-    monkeypatch.setattr(levels, "STACKS", project / "policy/stacks")
+    assert "wrote review/levels/qa.json: every policy is mandatory, and sample/helloworld may be exposed" in told
+    monkeypatch.setattr(levels, "FOLDER", project / "review/levels")
     read = levels.Levels.of_stack("qa")
     assert {read.level(rule) for rule in levels.RULES} == {"mandatory"}
     [exposure] = [rule for rule in levels.RULES if rule.name == "east-west-exposure"]
     assert read.options(exposure)["exposed"] == ["sample/helloworld"]
+
+
+def test_a_stack_that_exposes_nothing_is_held_to_that(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = config((project / "Pulumi.prod.yaml").read_text())
+    closed["istio-vms:mesh"]["exposedServices"] = []
+    (project / "Pulumi.closed.yaml").write_text(yaml.safe_dump({"config": closed}))
+    assert any("and no Service may be exposed" in line for line in new_stack.write("qa", "closed"))
+    monkeypatch.setattr(levels, "FOLDER", project / "review/levels")
+    assert {levels.Levels.of_stack("qa").level(rule) for rule in levels.RULES} == {"mandatory"}
 
 
 def test_bridges_that_two_stacks_would_share_are_told(project: Path) -> None:

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from actions.protocol import Failure
 from commands import __main__ as cli
 from ops import engine, policies
 from ops.errors import OpsError
 from ops.event_log import EventLog
 from ops.workspace import Stack
-from policy import levels
+from review.rules import levels
 from tests.unit.ops.conftest import World, urn
 
 MACHINE = urn("istio-vms:machines:Machine$command:local:Command", "lab-vm-1-machine")
@@ -21,11 +22,10 @@ PEER = urn("kubernetes:security.istio.io/v1:PeerAuthentication", "peer")
 
 @pytest.fixture(autouse=True)
 def stacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Levels of the test's own; without a file everything is mandatory."""
+    """Levels of the test's own; without a file the default ones."""
     folder = tmp_path / "levels"
     folder.mkdir()
-    for module in (levels, policies):
-        monkeypatch.setattr(module, "STACKS", folder)
+    monkeypatch.setattr(levels, "FOLDER", folder)
     monkeypatch.setattr(policies, "ROOT", tmp_path / "project")
     return folder
 
@@ -65,14 +65,15 @@ def without_analyzer(world: World) -> None:
 
 
 def test_the_engine_is_told_the_pack_and_the_levels_of_the_stack(stack: Stack, stacks: Path) -> None:
-    assert policies.flags(stack) == ["--policy-pack", str(policies.PACK)]
-    file = advised(stacks)
-    assert policies.flags(stack) == ["--policy-pack", str(policies.PACK), "--policy-pack-config", str(file)]
+    pack = ["--policy-pack", str(policies.PACK), "--policy-pack-config"]
+    assert policies.flags(stack) == [*pack, str(levels.DEFAULT)]
+    own = advised(stacks)
+    assert policies.flags(stack) == [*pack, str(own)]
 
 
 def test_a_levels_file_that_is_wrong_is_refused_before_the_engine_is_asked(stack: Stack, stacks: Path) -> None:
     (stacks / "lab.json").write_text('{"mtls": "advisory"}')
-    with pytest.raises(OpsError, match="mtls is no policy"):
+    with pytest.raises(Failure, match="mtls is no policy"):
         policies.flags(stack)
 
 
@@ -170,7 +171,7 @@ def test_without_an_analyzer_the_previews_json_is_judged_and_that_is_said(
 ) -> None:
     without_analyzer(world)
     state = {"urn": PEER, "inputs": {"kind": "PeerAuthentication", "spec": {"mtls": {"mode": "PERMISSIVE"}}}}
-    steps = [{"op": "create", "urn": PEER, "newState": state}]
+    steps = [{"op": "create", "urn": PEER, "newState": state, "detailedDiff": None}]
     world.put("preview.out", {"steps": steps, "changeSummary": {"create": 1}})
     with pytest.raises(OpsError, match="1 violation"):
         policies.before_up(stack)

@@ -13,10 +13,9 @@ import yaml
 
 from commands import __main__ as cli
 from components.settings import find_problems
-from ops import stack_file, workspace
+from ops import pull_request, stack_file, workspace
 from ops.stack_file import StackFileError
 from ops.workspace import Stack
-from pull_request import __main__ as pull_request
 from tests.unit.ops.conftest import Api, World
 
 DEV = (Path(__file__).parents[3] / "Pulumi.dev.yaml").read_text()

@@ -1,1 +1,0 @@
-"""What a pull request is told: which stacks it touches, and what `up` would change in each."""
