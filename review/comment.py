@@ -31,13 +31,15 @@ Told = tuple[Step, Sequence[Difference]]
 """A step with what it changes."""
 
 _RELEASE = "kubernetes:helm.sh/v3:Release"
+_SERVER = "a server of the cluster with what it keeps of Kubernetes' state"
 _LOST: Sequence[tuple[str, str, str]] = (
     (
         MACHINE_TYPES,
         rf".*{MACHINE_SUFFIX}",
         "the machine with all that is on its disk (a host of driver `existing` stays)",
     ),
-    ("command:local:Command", r".*-server-\d+-k3s", "a server of the cluster with what it keeps of Kubernetes' state"),
+    ("command:local:Command", r".*-server-\d+-k3s", _SERVER),
+    ("command:remote:Command", r".*-server-\d+-k3s", _SERVER),
     (_RELEASE, r"istio-base", "the definitions of Istio's objects, and with them every such object"),
     (_RELEASE, r"istiod-.*", "the control plane of every sidecar that has this revision"),
 )

@@ -20,13 +20,21 @@ FOLDER = Path(__file__).parents[1] / "levels"
 """A file for each stack that has levels of its own."""
 DEFAULT = FOLDER / "_default.json"
 """The levels of every other stack; no stack can have this name."""
+FORMER = FOLDER.parents[1] / "policy" / "stacks"
 LEVELS = ("mandatory", "advisory", "disabled")
 ALL = "all"
 
 
 def file_of(stack: str) -> Path:
-    """The file with the levels of a stack."""
+    """The file with the levels of a stack.
+
+    Raises:
+        Failure: it is where an earlier version had it, where nobody looks any more.
+    """
     own = FOLDER / f"{stack}.json"
+    former = FORMER / own.name
+    if former.exists():
+        raise Failure(f"policy levels are in review/levels now: git mv policy/stacks/{own.name} review/levels/")
     return own if own.exists() else DEFAULT
 
 

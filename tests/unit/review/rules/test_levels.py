@@ -8,6 +8,7 @@ import pytest
 
 from actions.protocol import Failure
 from components.settings import SettingsError, parse
+from review.rules import levels
 from review.rules.levels import DEFAULT, FOLDER, Levels
 from tests.unit.review.rules.conftest import BY_NAME
 from tests.unit.test_settings import STACKS as STACK_NAMES
@@ -83,3 +84,13 @@ def test_what_is_no_json_is_refused(file: Path) -> None:
     file.write_text("all: advisory")
     with pytest.raises(Failure, match="cannot be read"):
         Levels.read(file)
+
+
+def test_a_file_where_an_earlier_version_had_it_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.json").write_text("{}")
+    monkeypatch.setattr(levels, "FORMER", tmp_path)
+    with pytest.raises(Failure, match=r"git mv policy/stacks/mine\.json review/levels/"):
+        Levels.of_stack("mine")
+    assert Levels.of_stack("lab")

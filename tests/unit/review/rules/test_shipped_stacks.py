@@ -80,7 +80,7 @@ def test_the_inputs_that_policies_are_about_are_there() -> None:
     )
     assert made["istio-base"].inputs["version"]
     assert made["deployment/sample/helloworld-v1"].inputs["spec"]["template"]["spec"]["containers"][0]["resources"]
-    assert made["dev-server-1-k3s"].inputs["connection"]["hostKey"] == "ssh-ed25519 HOST"
+    assert json.loads(made["dev-server-1-k3s"].inputs["stdin"])["machine"]["host_key"] == "ssh-ed25519 HOST"
     assert json.loads(made["vm-1-join"].inputs["stdin"])["ssh"]["host_key"] == "ssh-ed25519 HOST"
     assert "url=https://" in made["dev-server-1-k3s"].inputs["stdin"]
     assert "url=https://" in json.loads(made["dev-vm-1-machine"].inputs["stdin"])["user_data"]
