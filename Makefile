@@ -66,11 +66,12 @@ doctor: setup ## which tools are there, from which source, and what is missing
 	@$(PY) -m lab.tools doctor
 
 # Without shellcheck and pyflakes, which it would call only where a machine happens to have them.
-lint: setup ## ruff, and actionlint over .github/workflows
+lint: setup ## ruff, the import contracts of pyproject.toml, and actionlint over .github/workflows
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+	@.venv/bin/lint-imports --no-logo --no-cache
 	@$(PY) -m lab.tools install --quiet actionlint && $(CLI) run -- actionlint -shellcheck= -pyflakes=
 
-types: setup ## pyright, strict for components/
+types: setup ## pyright, strict for components/ and actions/
 	@$(PY) -m pyright
 
 unit: setup ## unit tests: renderers against goldens, components under mocks, settings, drivers
