@@ -42,7 +42,7 @@ snapshot: setup ## a snapshot of each machine in turn (Multipass), before an upg
 	@$(CLI) snapshot
 
 pr-comment: setup ## the comment that a pull request would get for the stack  [STACK=] [ARGS=--drift]
-	@$(PY) -m ops.pull_request preview
+	@$(CLI) pull-request preview
 
 new-stack: setup ## write Pulumi.NAME.yaml from another stack's, every setting explained  NAME=qa [FROM=dev]
 	@$(CLI) new-stack

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from actions.protocol import Failure
-from commands import life, machines, stacks, verify
+from commands import life, machines, pull_request, stacks, verify
 from ops.errors import Interrupted, OpsError
 
 Command = Callable[..., int]
@@ -49,6 +49,10 @@ for each in (
     stacks.new_stack, stacks.diff_stacks, stacks.env,
 ):  # fmt: skip
     app.command()(_guarded(each))
+of_pull_requests = typer.Typer(help="What a pull request changes, for its readers.", no_args_is_help=True)
+for each in (pull_request.preview, pull_request.comment, pull_request.stacks):
+    of_pull_requests.command()(_guarded(each))
+app.add_typer(of_pull_requests, name="pull-request")
 app.command(context_settings={"ignore_unknown_options": True})(_guarded(stacks.run))
 
 
@@ -63,7 +67,7 @@ def main() -> int:
 
 def _of_make() -> list[str]:
     """The flags that `make … ARGS=` gave, which no shell has touched. For `ssh` they are one command of the machine's shell."""
-    if len(sys.argv) != 2 or sys.argv[1] == "ssh":
+    if len(sys.argv) > 2 + (sys.argv[1:2] == ["pull-request"]) or sys.argv[1:2] == ["ssh"]:
         return []
     try:
         return shlex.split(os.environ.get("ARGS", ""))

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from commands import __main__ as cli
 from lab.tools import plugins
 from ops import engine, workspace
-from ops import pull_request as cli
 from ops.workspace import Stack
 from tests.conftest import Golden
 from tests.engine.harness import cpu_seconds
@@ -40,7 +40,7 @@ class Checkout:
         """What a pull request with this stack file is told."""
         (self.folder / "Pulumi.dev.yaml").write_text(text)
         output = self.folder.parent / "comment.md"
-        self.patch.setattr(sys, "argv", ["pull_request", "preview", "--output", str(output)])
+        self.patch.setattr(sys, "argv", ["istio-vms", "pull-request", "preview", "--output", str(output)])
         began = cpu_seconds()
         assert cli.main() == 0, output.read_text()
         assert cpu_seconds() - began < SECONDS

@@ -31,7 +31,7 @@ def test_a_stack_previews_with_nothing_at_hand(stack: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("stack", STACKS)
 def test_a_stack_gets_its_comment_with_nothing_at_hand(stack: str, tmp_path: Path) -> None:
-    comment = run(stack, tmp_path, "-m", "ops.pull_request", "preview").stdout
+    comment = run(stack, tmp_path, "-m", "commands", "pull-request", "preview").stdout
     first, second, *_ = comment.splitlines()
     assert first == f"<!-- istio-vms preview: {stack} -->"
     assert re.fullmatch(rf"### Stack `{stack}` is not up yet: \d+ to create", second)

@@ -1,4 +1,4 @@
-"""`python -m ops.pull_request`, with Pulumi standing in for itself."""
+"""`istio-vms pull-request`, with Pulumi standing in for itself."""
 
 import io
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ops import pull_request as cli
+from commands import __main__ as cli
 from tests.unit.ops.conftest import World, hurry, world
 from tests.unit.review.conftest import PREVIEWS
 
@@ -15,7 +15,7 @@ __all__ = ["hurry", "world"]
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str, stdin: str = "") -> int:
-    monkeypatch.setattr(sys, "argv", ["pull_request", *words])
+    monkeypatch.setattr(sys, "argv", ["istio-vms", "pull-request", *words])
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
     return cli.main()
 
@@ -47,8 +47,7 @@ def test_comment_of_something_else_is_an_error(
 
 
 def test_a_stack_cannot_end_the_marker(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        run(monkeypatch, "comment", "--stack", "x --> y")
+    assert run(monkeypatch, "comment", "--stack", "x --> y") == 2
 
 
 def test_preview_asks_pulumi_for_json_and_prints_the_comment(

@@ -13,7 +13,7 @@ import yaml
 
 from commands import __main__ as cli
 from components.settings import find_problems
-from ops import pull_request, stack_file, workspace
+from ops import stack_file, workspace
 from ops.stack_file import StackFileError
 from ops.workspace import Stack
 from tests.unit.ops.conftest import Api, World
@@ -352,9 +352,9 @@ def test_the_comment_on_a_pull_request_has_every_error(
     bad: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad.write_text(put("mesh.revision", "A.B") + "colour: red\n")
-    monkeypatch.setattr(sys, "argv", ["pull_request", "preview"])
+    monkeypatch.setattr(sys, "argv", ["istio-vms", "pull-request", "preview"])
     monkeypatch.delenv("ARGS", raising=False)
-    assert pull_request.main() == 1
+    assert cli.main() == 1
     comment = capsys.readouterr().out
     assert "istio-vms:mesh.revision" in comment and "colour" in comment
 
@@ -363,10 +363,10 @@ def test_which_stacks_a_change_touches_is_known_in_spite_of_a_bad_file(
     bad: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad.write_text("- a\n")
-    monkeypatch.setattr(sys, "argv", ["pull_request", "stacks", "--json"])
+    monkeypatch.setattr(sys, "argv", ["istio-vms", "pull-request", "stacks", "--json"])
     monkeypatch.setattr(sys, "stdin", iter_lines("components/x.py\n"))
     monkeypatch.delenv("ARGS", raising=False)
-    assert pull_request.main() == 0
+    assert cli.main() == 0
     assert json.loads(capsys.readouterr().out) == ["bad", "dev", "lab", "lab-two"]
 
 

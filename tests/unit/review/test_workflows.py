@@ -107,7 +107,7 @@ def checkout(tmp_path: Path) -> Path:
     folder = tmp_path / "checkout"
     (folder / ".venv/bin").mkdir(parents=True)
     (folder / ".gitignore").write_text(".venv/\nasked\n")
-    python = folder / ".venv/bin/python"
+    python = folder / ".venv/bin/istio-vms"
     python.write_text(
         '#!/bin/sh\necho "$*" >>asked\nenv | grep ^PULUMI >>asked\nsort | tr "\\n" " " >>asked\nexit "${FAILS:-0}"\n'
     )
@@ -129,7 +129,7 @@ def asked(checkout: Path) -> list[str]:
 def test_a_pull_request_is_what_it_adds_to_its_base(checkout: Path, tmp_path: Path) -> None:
     step = script("pull-request", "stacks", "git diff")
     assert bash(step["run"], checkout, GITHUB_OUTPUT=str(tmp_path / "output")).returncode == 0
-    assert asked(checkout) == ["-m ops.pull_request stacks --json", "Pulumi.lab.yaml docs.md kept "], (
+    assert asked(checkout) == ["pull-request stacks --json", "Pulumi.lab.yaml docs.md kept "], (
         "both names of a moved file"
     )
     assert (tmp_path / "output").read_text() == "stacks=\n"
@@ -143,7 +143,7 @@ def test_a_push_is_what_came_with_it_else_everything(before: str, checkout: Path
     changed = (
         "Pulumi.lab.yaml docs.md kept " if before == "HEAD^1" else ".gitignore Pulumi.dev.yaml Pulumi.lab.yaml docs.md "
     )
-    assert asked(checkout) == ['-m ops.pull_request stacks --json --of ["a"]', changed]
+    assert asked(checkout) == ['pull-request stacks --json --of ["a"]', changed]
 
 
 def test_stacks_that_cannot_be_told_fail_the_job(checkout: Path, tmp_path: Path) -> None:
@@ -152,8 +152,8 @@ def test_stacks_that_cannot_be_told_fail_the_job(checkout: Path, tmp_path: Path)
 
 
 def test_a_stack_that_is_well_is_told_apart(checkout: Path) -> None:
-    run = script("drift", "look", "ops.pull_request preview")["run"].replace(".venv/bin/python", "./look")
-    (checkout / "look").write_text('#!/bin/sh\nshift 4; echo text >"$2"; exit "$FAILS"\n')
+    run = script("drift", "look", "pull-request preview")["run"].replace(".venv/bin/istio-vms", "./look")
+    (checkout / "look").write_text('#!/bin/sh\nshift 3; echo text >"$2"; exit "$FAILS"\n')
     (checkout / "look").chmod(0o755)
     env = {"PULUMI_BACKEND_URL": "", "PULUMI_ACCESS_TOKEN": "", "PULUMI_CONFIG_PASSPHRASE": ""}
     for stack, fails in (("well", "0"), ("gone", "1")):
