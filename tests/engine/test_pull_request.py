@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 GOLDENS = Path(__file__).parent / "golden/pull_request"
 HOLLOW = Path(__file__).parent / "hollow/bin"
 DEV = (ROOT / "Pulumi.dev.yaml").read_text()
-SECONDS = 10
+SECONDS = 20
 """How much work the preview of a stack may be: seconds of one processor, whatever else runs on this machine."""
 
 

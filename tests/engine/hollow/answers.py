@@ -63,7 +63,7 @@ def _answer(command: str, read: Any) -> Any:
                 "host_key": HOST_KEY,
             }
         case "cluster.begin" | "cluster.install":
-            return {"kubeconfig": os.environ.get(REAL_KUBECONFIG, KUBECONFIG)}
+            return {"kubeconfig": os.environ.get(REAL_KUBECONFIG, KUBECONFIG).removesuffix("\n")}
         case "cluster.member":
             return {"node": read["node"]}
         case "mesh.gateway-addresses":
