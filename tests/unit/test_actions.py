@@ -58,7 +58,9 @@ def test_a_failure_is_one_line_for_people_and_not_a_traceback() -> None:
     assert "secret-text" not in failed.stderr
 
 
-@pytest.mark.parametrize("former", ["machines delete", "cluster leave", "cluster release", "workloads leave", "machines.keys make"])
+@pytest.mark.parametrize(
+    "former", ["machines delete", "cluster leave", "cluster release", "workloads leave", "machines.keys make"]
+)
 def test_states_of_before_find_their_actions(former: str) -> None:
     module, verb = former.split()
     command = [sys.executable, "-m", f"components.{module}", verb]
