@@ -1,4 +1,4 @@
-"""The commands behind `make`: up, down, preview, policy, new-stack, diff-stacks, status, rejoin, snapshot, kubeconfig, ssh, env, run."""
+"""The commands behind `make`: everything around a stack, and the documents of its settings."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from rich.markup import escape
 
 from actions.protocol import Failure
 from components.settings import DriverName
+from components.settings.document import GENERATED
 from ops import diff_stacks as differences
 from ops import (
     engine,
@@ -305,7 +306,16 @@ def diff_stacks() -> int:
     return 0
 
 
-_FUNCTIONS = (up, down, preview, policy, new_stack, diff_stacks, status, rejoin, snapshot, kubeconfig, ssh, env)
+def docs() -> int:
+    """Write what docs/settings.md and Pulumi.yaml say of settings, from their models."""
+    for name, generate in GENERATED.items():
+        file = workspace.ROOT / name
+        file.write_text(generate(file.read_text()))
+        console.print(f"wrote {name}", highlight=False)
+    return 0
+
+
+_FUNCTIONS = (up, down, preview, policy, new_stack, diff_stacks, status, rejoin, snapshot, kubeconfig, ssh, env, docs)
 VERBS = {f.__name__.replace("_", "-"): f for f in _FUNCTIONS}
 
 
