@@ -9,7 +9,7 @@ override ARGS := $(value ARGS)
 SIDE_BY_SIDE := -n 2 --dist loadfile
 export STACK VM ARGS NAME FROM A B
 
-.PHONY: help up down preview policy new-stack diff-stacks status verify rejoin snapshot pr-comment kubeconfig ssh env tools doctor test lint types unit engine e2e nightly bench setup
+.PHONY: help up down preview policy new-stack diff-stacks status verify rejoin snapshot pr-comment kubeconfig ssh env docs tools doctor test lint types unit engine e2e nightly bench setup
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-13s %s\n", $$1, $$2 }'
@@ -58,6 +58,9 @@ ssh: setup ## a shell on a machine, host key pinned  VM=vm-1 [STACK=] [ARGS='com
 
 env: setup ## what to eval to run pulumi by hand: eval "$(make -s env)"
 	@$(CLI) env
+
+docs: setup ## write the tables of docs/settings.md and the config of Pulumi.yaml, from the settings' models
+	@$(CLI) docs
 
 tools: setup ## get every tool the lab needs: official release first, else built from registries
 	@$(PY) -m lab.tools install

@@ -46,7 +46,7 @@ app = typer.Typer(
 for each in (
     life.up, life.down, life.preview, life.policy,
     machines.status, verify.verify, machines.ssh, machines.rejoin, machines.snapshot, machines.kubeconfig,
-    stacks.new_stack, stacks.diff_stacks, stacks.env,
+    stacks.new_stack, stacks.diff_stacks, stacks.docs, stacks.env,
 ):  # fmt: skip
     app.command()(_guarded(each))
 of_pull_requests = typer.Typer(help="What a pull request changes, for its readers.", no_args_is_help=True)

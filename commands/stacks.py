@@ -1,4 +1,4 @@
-"""Stacks and their files: a new one, two compared; and Pulumi by hand."""
+"""Stacks and their files: a new one, two compared, what documents them; and Pulumi by hand."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from commands.context import AsJson, console
+from components.settings.document import GENERATED
 from ops import diff_stacks as differences
 from ops import new_stack as stacks
 from ops import workspace
@@ -35,6 +36,15 @@ def diff_stacks(
         print(differences.as_json(found, a, b))
     else:
         differences.show(found, a, b, console)
+    return 0
+
+
+def docs() -> int:
+    """Write what docs/settings.md and Pulumi.yaml say of settings, from their models."""
+    for name, generate in GENERATED.items():
+        file = workspace.ROOT / name
+        file.write_text(generate(file.read_text()))
+        console.print(f"wrote {name}", highlight=False)
     return 0
 
 

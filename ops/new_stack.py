@@ -10,7 +10,7 @@ import itertools
 import json
 import os
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -18,7 +18,7 @@ import yaml
 from components.settings import DriverName, Settings, parse
 from ops import stack_file, workspace
 from ops.errors import OpsError
-from ops.explained import Section, sections
+from ops.explained import Explained, Kind, Section, sections
 from ops.stack_file import StackFile, StackFileError
 from ops.workspace import PROJECT
 
@@ -47,7 +47,7 @@ def write(name: str, source: str) -> list[str]:
         )
     settings = _checked(name, source, file)
     written = workspace.ROOT / f"Pulumi.{name}.yaml"
-    rendered = render(name, source, text, sections(workspace.ROOT))
+    rendered = render(name, source, text, sections())
     if stack_file.parse(rendered)["config"] != stack_file.parse(text)["config"]:
         raise OpsError(f"Pulumi.{source}.yaml cannot be taken over line by line: put each setting on a line of its own")
     written.write_text(rendered)
@@ -72,27 +72,48 @@ def render(name: str, source: str, text: str, explained: Sequence[Section]) -> s
     lines.append("config:")
     given = _chunks(text, ("config",))
     for section in explained:
-        lines += ["", f"  # {section.title}"]
+        lines.append("")
         lines += _section(section, f"{PROJECT}:{section.name}", text, given)
     return "\n".join(lines) + "\n"
 
 
 def _section(section: Section, key: str, text: str, given: Mapping[str, Sequence[str]]) -> Iterator[str]:
     values = _chunks(text, ("config", key))
-    if section.is_list or not values:  # not there, or on one line
-        for setting in section.settings:
-            yield from _comment(f"{setting.name} ({setting.default}): {setting.meaning}", 2)
+    kind = _kind(section, values)
+    for other in section.kinds:
+        if other is not kind:
+            yield from _comment(other.title, 2)
+            yield from _explanations(other.settings, 2)
+            if kind:
+                yield ""
+    if kind is None:
         yield from given.get(key) or [f"  #{key}: {_default(section)}"]
         return
+    yield from _comment(kind.title, 2)
     yield from _head(given[key])
-    for setting in section.settings:
-        yield from _comment(setting.meaning, 4)
+    for setting in kind.settings:
+        yield from _explanations([setting], 4)
         yield from values.get(setting.name) or [f"    #{setting.name}: {_json(setting.value)}"]
+
+
+def _kind(section: Section, values: Mapping[str, Any]) -> Kind | None:
+    """The kind of table that has these settings; None where they are not one a line: no table, a list, or on one line."""
+    kinds = (kind for kind in section.kinds if values.keys() <= {setting.name for setting in kind.settings})
+    return next(kinds, None) if values else None
+
+
+def _explanations(settings: Iterable[Explained], indent: int) -> Iterator[str]:
+    for setting in settings:
+        for one in (setting, *setting.parts):
+            yield from _comment(f"{one.name} ({one.default}): {one.meaning}", indent)
 
 
 def _default(section: Section) -> str:
     """What applies without the table."""
-    return "[]" if section.is_list else _json({setting.name: setting.value for setting in section.settings})
+    if section.is_list:
+        return "[]"
+    [kind] = section.kinds
+    return _json({setting.name: setting.value for setting in kind.settings})
 
 
 def _head(lines: Sequence[str]) -> Sequence[str]:

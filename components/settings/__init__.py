@@ -3,7 +3,7 @@
 `load()` either returns `Settings` or raises `SettingsError`, which names every error at once: its config path, the value
 (unless the setting is a secret) and what would be right. Nothing is registered with Pulumi before that.
 
-Keys in the stack file are camelCase; `Pulumi.yaml` lists the same tables with their descriptions.
+Keys in the stack file are camelCase; `make docs` lists the same tables in `Pulumi.yaml` and docs/settings.md.
 """
 
 from components.settings.artifacts import machine_path, missing_files

@@ -314,7 +314,7 @@ def test_a_table_may_be_left_out_for_pulumi_and_for_us_alike() -> None:
 @pytest.mark.parametrize("table", MODELS)
 def test_every_setting_is_documented_with_its_table(table: str) -> None:
     sections = re.split(r"^## ", (ROOT / "docs/settings.md").read_text(), flags=re.MULTILINE)
-    [section] = [text for text in sections if text.startswith(f"istio-vms:{table} ")]
+    [section] = [text for text in sections if text.startswith(f"istio-vms:{table}\n")]
     for text in (section, PULUMI_YAML[table]["description"]):
         assert [name for name in _fields(MODELS[table]) if not re.search(rf"\b{name}\b", text)] == []
 
