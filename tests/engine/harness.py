@@ -22,7 +22,8 @@ from pulumi.automation import events
 from lab.tools import plugins
 
 PROGRAMS = Path(__file__).parent / "programs"
-PLUGINS = Path(__file__).parents[2] / "lab" / "plugins" / "bin"
+ROOT = Path(__file__).parents[2]
+PLUGINS = ROOT / "lab" / "plugins" / "bin"
 _TOOLS = ("pulumi", "pulumi-language-python", "helm")
 
 
@@ -89,6 +90,8 @@ class Program:
             tool(needed)
         work, state = folder / name, folder / "state"
         shutil.copytree(PROGRAMS / name, work)
+        # Pulumi runs an action in the project's folder.
+        (work / "actions").symlink_to(ROOT / "actions")
         state.mkdir()
         passphrase = folder / "passphrase"
         passphrase.write_text("only for this test")

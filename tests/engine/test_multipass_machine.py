@@ -17,19 +17,12 @@ from tests.fakes.multipass_world import FakeMultipass
 ROOT = Path(__file__).parents[2]
 NAME = "lab-vm-1"
 MACHINE: dict[str, Any] = {
-    "driver": "multipass",
-    "owner": "istio-vms/lab",
     "cpus": 1,
-    "memory_mib": 1024,
-    "disk_gib": 10,
+    "memory": "1Gi",
+    "disk": "10Gi",
     "image": "24.04",
-    "user": "ubuntu",
     "user_data": "#cloud-config\nhostname: lab-vm-1\n",
-    "public_key": "ssh-ed25519 AAAA",
-    "network": {"name": "default", "cidr": ""},
-    "mounts": [],
     "options": {"networks": [], "timeout_seconds": 60, "snapshots": 1},
-    "private_key": "none of ours",
 }
 
 
@@ -57,18 +50,18 @@ def up(program: Program, **changes: Any) -> Outcome:
 def test_a_resize_is_an_update_and_what_depends_on_the_address_follows(program: Program, fake: FakeMultipass) -> None:
     before = fake.instances[NAME]
     fake.faults(new_addresses=True)
-    outcome = up(program, cpus=2, disk_gib=20)
+    outcome = up(program, cpus=2, disk="20Gi")
     assert outcome.steps == {f"{NAME}-machine": "update", "follower": "update"}
     now = fake.instances[NAME]
     assert (now["cpus"], now["disk"], now["boots"]) == (2, 20 * 2**30, 2)
     assert program.outputs()["address"] == now["ipv4"] != before["ipv4"]
     assert [name.rsplit("-", 1)[0] for name in now["snapshots"]] == ["before-resize"]
     assert len(fake.calls("launch")) == 1
-    assert up(program, cpus=2, disk_gib=20).steps == {}
+    assert up(program, cpus=2, disk="20Gi").steps == {}
 
 
 def test_a_disk_does_not_shrink_and_says_so(program: Program, fake: FakeMultipass) -> None:
-    outcome = up(program, disk_gib=5, cpus=2)
+    outcome = up(program, disk="5Gi", cpus=2)
     assert outcome.failed
     assert f"{NAME} has a disk of 10.0GiB and a disk cannot shrink to 5GiB" in outcome.said
     assert (fake.instances[NAME]["state"], fake.instances[NAME]["boots"], fake.calls("stop")) == ("Running", 1, [])

@@ -114,7 +114,7 @@ def test_a_change_is_told(dev: Checkout, golden: Golden, change: str) -> None:
 
 def test_a_cluster_that_grows_keeps_what_is_in_it(dev: Checkout) -> None:
     comment = dev.comment(replaced("servers: {count: 1", "servers: {count: 3")(DEV))
-    assert "| create | `command:remote:Command` | `dev-server-3-k3s` |" in comment
+    assert "| create | `command:local:Command` | `dev-server-3-k3s` |" in comment
     assert re.findall(r"^\| (?:replace|delete) \| `(.+?)` \| `(.+?)`", comment, re.MULTILINE) == [
         ("command:local:Command", "proof-calls")
     ]
