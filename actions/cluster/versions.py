@@ -7,7 +7,7 @@ import shlex
 
 OLDEST_FOR = {(1, 30): (1, 32)}
 """From which Istio on which Kubernetes is the oldest: `MinK8SVersion` in Istio's `istioctl/pkg/install/k8sversion/version.go`, the same
-in 1.30, 1.31 and what is to be 1.32; https://istio.io/latest/docs/releases/supported-releases/ has what each is tested with."""
+in 1.30 and 1.31; https://istio.io/latest/docs/releases/supported-releases/ has what each is tested with."""
 
 
 def oldest_for(istio: str) -> tuple[int, int]:

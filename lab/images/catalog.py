@@ -16,9 +16,6 @@ from lab.images.oci import Entry, File, Folder, Image, Link
 ISTIO_HUB = "docker.io/istio"
 """Registry part of the Istio images: the charts' `global.hub`."""
 
-ISTIO_TAG = "1.32-alpha.20260827"
-"""Tag of the Istio images and version of everything built from Istio's module: the charts' `global.tag`."""
-
 PROXY_USER = 1337
 """The user whose traffic Istio's rules leave alone (istio: tools/istio-iptables, ProxyUID)."""
 
@@ -27,30 +24,47 @@ LABEL = "org.opencontainers.image.description"
 
 @dataclass(frozen=True)
 class Parts:
-    """Folders with what images are made from.
+    """Folders with what the images besides Istio's are made from.
 
     Attributes:
         root: a Debian root file system with iptables, curl and ca-certificates.
-        istio: pilot-discovery, pilot-agent, packaging/envoy_bootstrap.json.
-        envoy: envoy.
         coredns: coredns.
         programs: pause, servicelb, helloworld.
     """
 
     root: Path
-    istio: Path
-    envoy: Path
     coredns: Path
     programs: Path
 
 
+@dataclass(frozen=True)
+class IstioParts:
+    """What the images of one Istio are made from.
+
+    Attributes:
+        tag: their tag: the charts' `global.tag`.
+        root: a Debian root file system with iptables and ca-certificates.
+        istio: folder with pilot-discovery, pilot-agent, packaging/envoy_bootstrap.json.
+        envoy: folder with envoy.
+    """
+
+    tag: str
+    root: Path
+    istio: Path
+    envoy: Path
+
+
 def archives(parts: Parts) -> dict[str, list[Image]]:
-    """Every image, by the name of the archive it is in. A node without Istio's pods needs the first only."""
+    """Every image besides Istio's, by the name of the archive it is in. Every node needs the first."""
     return {
         "cluster": [pause(parts), klipper_lb(parts), coredns(parts)],
-        "istio": [pilot(parts), proxyv2(parts)],
         "samples": [helloworld(parts, "v1"), helloworld(parts, "v2"), curl(parts)],
     }
+
+
+def istio_archive(parts: IstioParts) -> list[Image]:
+    """The images of Istio's pods."""
+    return [pilot(parts), proxyv2(parts)]
 
 
 def pause(parts: Parts) -> Image:
@@ -86,10 +100,10 @@ def coredns(parts: Parts) -> Image:
     )
 
 
-def pilot(parts: Parts) -> Image:
+def pilot(parts: IstioParts) -> Image:
     """The control plane, istiod (istio: pilot/docker/Dockerfile.pilot)."""
     return Image(
-        name=f"{ISTIO_HUB}/pilot:{ISTIO_TAG}",
+        name=f"{ISTIO_HUB}/pilot:{parts.tag}",
         layers=[
             _base_layer(parts.root),
             [File("usr/local/bin/pilot-discovery", parts.istio / "pilot-discovery", 0o755)],
@@ -100,11 +114,11 @@ def pilot(parts: Parts) -> Image:
     )
 
 
-def proxyv2(parts: Parts) -> Image:
+def proxyv2(parts: IstioParts) -> Image:
     """Sidecar, gateway and istio-init (istio: pilot/docker/Dockerfile.proxyv2)."""
     bootstrap = parts.istio / "packaging/envoy_bootstrap.json"
     return Image(
-        name=f"{ISTIO_HUB}/proxyv2:{ISTIO_TAG}",
+        name=f"{ISTIO_HUB}/proxyv2:{parts.tag}",
         layers=[
             _network_layer(parts.root),
             _envoy_layer(parts),
@@ -170,5 +184,5 @@ def _network_layer(root: Path) -> Sequence[Entry]:
     return userland.merge(_base_layer(root), userland.iptables(root))
 
 
-def _envoy_layer(parts: Parts) -> Sequence[Entry]:
+def _envoy_layer(parts: IstioParts) -> Sequence[Entry]:
     return userland.with_libraries(parts.root, {"usr/local/bin/envoy": parts.envoy / "envoy"})

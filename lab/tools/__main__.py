@@ -15,12 +15,17 @@ from lab.tools.recipes import PLUGINS, TOOLS
 def main() -> int:
     """Do what the command line asks."""
     names = [tool.name for tool in TOOLS]
+    usual = [tool.name for tool in TOOLS if not tool.optional]
+    optional = [tool.name for tool in TOOLS if tool.optional]
     parser = argparse.ArgumentParser(
         prog="python -m lab.tools", description="The lab's tools: pinned, verified, kept in the user's cache."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    get = commands.add_parser("install", help="get every tool, or the named ones and what they need")
-    get.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(names)}")
+    get = commands.add_parser(
+        "install", help="get every tool that is not optional, or the named ones and what they need"
+    )
+    listed = f"one of: {', '.join(usual)}; optional: {', '.join(optional)}"
+    get.add_argument("names", nargs="*", metavar="NAME", help=listed)
     get.add_argument("--jobs", type=int, default=2, metavar="N", help="builds at a time (default: 2)")
     get.add_argument("--quiet", action="store_true", help="say nothing when there is nothing to do")
     commands.add_parser("doctor", help="what is there, from which source, and what is missing")
@@ -32,7 +37,7 @@ def main() -> int:
                 parser.error(f"no such tool: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
             if arguments.jobs < 1:
                 parser.error("--jobs: at least 1")
-            return install(arguments.names or names, arguments.jobs, arguments.quiet)
+            return install(arguments.names or usual, arguments.jobs, arguments.quiet)
         case "doctor":
             return doctor()
         case _:

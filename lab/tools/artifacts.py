@@ -19,11 +19,23 @@ SUMS = "SHA256SUMS"
 
 FOLDERS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "k3s": {"k3s": ("k3s", "k3s"), "k3s-tools.tar": ("k3s-tools", "k3s-tools.tar")},
-    "k3s/images": {f"{name}.tar": ("k3s-images", f"{name}.tar") for name in ("cluster", "istio", "samples")},
+    "k3s/images": {
+        "cluster.tar": ("k3s-images", "cluster.tar"),
+        "istio.tar": ("istio-images", "istio.tar"),
+        "samples.tar": ("k3s-images", "samples.tar"),
+    },
     "istio": {"istio-sidecar.deb": ("istio-sidecar", "istio-sidecar.deb")},
     "istio/charts": {"": ("istio", "charts/")},
+    "istio-next": {
+        "istio-sidecar.deb": ("istio-sidecar-next", "istio-sidecar.deb"),
+        "istio.tar": ("istio-images-next", "istio.tar"),
+    },
+    "istio-next/charts": {"": ("istio-next", "charts/")},
 }
 """Folder -> file in it -> tool and its file; a name that ends in `/` is a folder with all that is in it."""
+
+OPTIONAL = ("istio-next", "istio-next/charts")
+"""The folders of tools that are got only when they are named: nobody misses these."""
 
 ROOTFS = "rootfs"
 """Link to the root file system, for the nspawn driver: machines do not look into it."""
@@ -49,7 +61,7 @@ def publish(finished: Mapping[str, Finished]) -> None:
 def problems() -> list[str]:
     """What is missing below `artifacts/`: files that no SHA256SUMS lists, or listed ones that are gone."""
     found = [f"artifacts/{ROOTFS} is missing"] if not (artifacts_directory() / ROOTFS).is_dir() else []
-    for folder in FOLDERS:
+    for folder in (name for name in FOLDERS if name not in OPTIONAL):
         listed = _read_sums(artifacts_directory() / folder)
         gone = [name for name in listed if not (artifacts_directory() / folder / name).is_file()]
         if not listed:

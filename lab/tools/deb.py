@@ -31,13 +31,13 @@ Description: Istio Sidecar
 
 
 def package_version(version: str) -> str:
-    """Debian's version of an Istio version, by Istio's own rule: `1.32-alpha.20260827` -> `1.32alpha.20260827`."""
+    """Debian's version of an Istio version, by Istio's own rule: `1.30-alpha.20260826` -> `1.30alpha.20260826`."""
     return version.replace("-", "", 1)
 
 
-def build(job: Job, version: str) -> None:
-    """Make the package in the job's folder, from the istio and envoy tools it needs."""
-    istio, envoy = job.needs["istio"], job.needs["envoy"]
+def build(job: Job, version: str, istio: Path) -> None:
+    """Make the package in the job's folder, from the folder of an istio tool and the envoy tool."""
+    envoy = job.needs["envoy"]
     packaging = istio / "packaging"
     tree = job.folder / ".tree"
     for place, source, mode in (

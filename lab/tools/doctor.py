@@ -42,6 +42,8 @@ def _tools(problems: list[str]) -> Table:
         there = found.find(tool)
         if there:
             table.add_row(tool.name, there.version, there.source)
+        elif tool.optional:
+            table.add_row(tool.name, tool.version, "optional")
         elif tool.name != "go":  # only what is built with it needs it, and gets it
             table.add_row(tool.name, tool.version, "[red]missing[/red]")
             problems.append(f"{tool.name} {tool.version}: run `make tools`")

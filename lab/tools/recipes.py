@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lab import images, rootfs
 from lab.images import catalog, oci, userland
-from lab.images.catalog import ISTIO_HUB, ISTIO_TAG
+from lab.images.catalog import ISTIO_HUB
 from lab.tools import deb
 from lab.tools.gobuild import GoBuild, ModuleFiles
 from lab.tools.job import Job
@@ -37,7 +37,10 @@ K3S = "v1.32.0+k3s1"
 HELM = "3.17.3"
 GO = "1.26.6"
 ACTIONLINT = "1.7.12"
-ISTIO_COMMIT = "eed52ebb66ad"
+ISTIO, ISTIO_COMMIT = "1.30-alpha.20260826", "9739e10eb9d7"
+ISTIO_NEXT, ISTIO_NEXT_COMMIT = "1.31-alpha.20260827", "eed52ebb66ad"
+"""What is built from a commit has the version of its branch, `-alpha.` and the commit's date; Istio has its hash there
+(istio: prow/release-commit.sh). It is the tag of the images and the charts' `global.tag`."""
 
 PULUMI_PROGRAMS = (
     "pulumi",
@@ -70,8 +73,6 @@ def _pack_k3s_tools(job: Job) -> None:
 def _k3s_images(job: Job) -> None:
     parts = catalog.Parts(
         root=job.needs["rootfs"] / "root",
-        istio=job.needs["istio"],
-        envoy=job.needs["envoy"],
         coredns=job.needs["coredns"],
         programs=job.needs["image-programs"],
     )
@@ -92,14 +93,78 @@ _ACTIONLINT_RELEASE = f"https://github.com/rhysd/actionlint/releases/download/v{
 _PULUMI_VERSION = "github.com/pulumi/pulumi/sdk/v3/go/common/version.Version"
 _K3S_VERSION = "github.com/k3s-io/k3s/pkg/version"
 _ISTIO_VERSION = "istio.io/istio/pkg/version"
-_ISTIO_VARIABLES = {
-    f"{_ISTIO_VERSION}.buildVersion": ISTIO_TAG,
-    f"{_ISTIO_VERSION}.buildTag": ISTIO_TAG,
-    f"{_ISTIO_VERSION}.buildGitRevision": ISTIO_COMMIT,
-    f"{_ISTIO_VERSION}.buildHub": ISTIO_HUB,
-    f"{_ISTIO_VERSION}.buildStatus": "Clean",
-}
 _CNI = "github.com/containernetworking/plugins/plugins"
+
+
+def _istio(version: str, commit: str, suffix: str = "", *, optional: bool = False) -> tuple[Tool, Tool, Tool]:
+    """One Istio from lab/tools/go/istio<suffix>: its programs and charts, the package for VMs, the images."""
+    istio = f"istio{suffix}"
+    variables = {
+        f"{_ISTIO_VERSION}.buildVersion": version,
+        f"{_ISTIO_VERSION}.buildTag": version,
+        f"{_ISTIO_VERSION}.buildGitRevision": commit,
+        f"{_ISTIO_VERSION}.buildHub": ISTIO_HUB,
+        f"{_ISTIO_VERSION}.buildStatus": "Clean",
+    }
+
+    def images_archive(job: Job) -> None:
+        parts = catalog.IstioParts(
+            tag=version, root=job.needs["rootfs"] / "root", istio=job.needs[istio], envoy=job.needs["envoy"]
+        )
+        oci.write_archive(catalog.istio_archive(parts), job.folder / "istio.tar")
+
+    programs = Tool(
+        name=istio,
+        version=version,
+        steps=[
+            GoBuild(
+                module=istio,
+                packages={
+                    "pilot-discovery": "istio.io/istio/pilot/cmd/pilot-discovery",
+                    "istioctl": "istio.io/istio/istioctl/cmd/istioctl",
+                },
+                tags=["vtprotobuf", "disable_pgv"],  # istio: Makefile.core.mk, STANDARD_TAGS
+                variables=variables,
+            ),
+            GoBuild(
+                module=istio,
+                packages={"pilot-agent": "istio.io/istio/pilot/cmd/pilot-agent"},
+                tags=["agent", "disable_pgv", "grpcnotrace", "retrynotrace"],  # istio: Makefile.core.mk, AGENT_TAGS
+                variables=variables,
+            ),
+            ModuleFiles(
+                module=istio,
+                path="istio.io/istio",
+                copies={
+                    "manifests/charts/base": "charts/base",
+                    "manifests/charts/istio-control/istio-discovery": "charts/istiod",
+                    "manifests/charts/gateway": "charts/gateway",
+                    "tools/packaging/common": "packaging",
+                    "tools/packaging/postinst.sh": "packaging/postinst.sh",
+                },
+            ),
+        ],
+        links={f"istioctl{suffix}": "istioctl"},
+        optional=optional,
+    )
+    package = Tool(
+        name=f"istio-sidecar{suffix}",
+        version=version,
+        needs=[istio, "envoy"],
+        steps=[Call(lambda job: deb.build(job, version, job.needs[istio]), sources=[deb.__file__])],
+        optional=optional,
+    )
+    archive = Tool(
+        name=f"istio-images{suffix}",
+        version=version,
+        needs=["rootfs", istio, "envoy"],
+        steps=[Call(images_archive, sources=_IMAGE_SOURCES)],
+        optional=optional,
+    )
+    return programs, package, archive
+
+
+_IMAGE_SOURCES = [module.__file__ or "" for module in (images, catalog, oci, userland)]
 
 TOOLS: Sequence[Tool] = (
     Tool(
@@ -158,39 +223,8 @@ TOOLS: Sequence[Tool] = (
         # the program serves these by the name it is called by
         links={"k3s": "k3s", "kubectl": "k3s"},
     ),
-    Tool(
-        name="istio",
-        version=ISTIO_TAG,
-        steps=[
-            GoBuild(
-                module="istio",
-                packages={
-                    "pilot-discovery": "istio.io/istio/pilot/cmd/pilot-discovery",
-                    "istioctl": "istio.io/istio/istioctl/cmd/istioctl",
-                },
-                tags=["vtprotobuf", "disable_pgv"],  # istio: Makefile.core.mk, STANDARD_TAGS
-                variables=_ISTIO_VARIABLES,
-            ),
-            GoBuild(
-                module="istio",
-                packages={"pilot-agent": "istio.io/istio/pilot/cmd/pilot-agent"},
-                tags=["agent", "disable_pgv", "grpcnotrace", "retrynotrace"],  # istio: Makefile.core.mk, AGENT_TAGS
-                variables=_ISTIO_VARIABLES,
-            ),
-            ModuleFiles(
-                module="istio",
-                path="istio.io/istio",
-                copies={
-                    "manifests/charts/base": "charts/base",
-                    "manifests/charts/istio-control/istio-discovery": "charts/istiod",
-                    "manifests/charts/gateway": "charts/gateway",
-                    "tools/packaging/common": "packaging",
-                    "tools/packaging/postinst.sh": "packaging/postinst.sh",
-                },
-            ),
-        ],
-        links={"istioctl": "istioctl"},
-    ),
+    *_istio(ISTIO, ISTIO_COMMIT),
+    *_istio(ISTIO_NEXT, ISTIO_NEXT_COMMIT, "-next", optional=True),
     Tool(
         name="pulumi",
         version=PULUMI,
@@ -335,18 +369,10 @@ TOOLS: Sequence[Tool] = (
         ],
     ),
     Tool(
-        name="istio-sidecar",
-        version=ISTIO_TAG,
-        needs=["istio", "envoy"],
-        steps=[Call(lambda job: deb.build(job, ISTIO_TAG), sources=[deb.__file__])],
-    ),
-    Tool(
         name="k3s-images",
-        version=ISTIO_TAG,
-        needs=["rootfs", "istio", "envoy", "coredns", "image-programs"],
-        steps=[
-            Call(_k3s_images, sources=[module.__file__ or "" for module in (images, catalog, oci, userland)]),
-        ],
+        version=K3S.removeprefix("v"),
+        needs=["rootfs", "coredns", "image-programs"],
+        steps=[Call(_k3s_images, sources=_IMAGE_SOURCES)],
     ),
 )
 

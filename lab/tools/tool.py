@@ -106,6 +106,7 @@ class Tool:
         official: the publisher's release, which goes before the steps.
         hash_files: whether the receipt lists every file's checksum.
         keep_partial: whether an interrupted attempt is continued rather than begun again.
+        optional: whether it is got only when it is named.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Tool:
     official: Release | None = None
     hash_files: bool = True
     keep_partial: bool = False
+    optional: bool = False
 
     @property
     def uses_go(self) -> bool:

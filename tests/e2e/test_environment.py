@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="nspawn machines need Linux and root"
 )
 
-REVISION = "1-32-alpha"
+REVISION = "1-30"
 ISTIOD = f"istiod-{REVISION}.istio-system.svc"
 VMNS = "/api/v1/namespaces/vmns"
 ISTIO = "/apis/networking.istio.io/v1/namespaces"

@@ -60,18 +60,18 @@ def test_what_was_deleted_or_changed_by_hand_is_put_right(env: Environment) -> N
     policy = env.get(POLICY)
     wanted = copy.deepcopy(policy["spec"])
     cluster.replace(POLICY, {**policy, "spec": {**wanted, "rules": [{}]}})
-    for path in (GROUP, SERVICE, f"{DEPLOYMENTS}/istiod-1-32-alpha"):
+    for path in (GROUP, SERVICE, f"{DEPLOYMENTS}/istiod-1-30"):
         assert cluster.delete(path)
     said = env.trial.make("up").check().text
     for line in (
-        "repair: Helm release istiod-1-32-alpha lacks Deployment istio-system/istiod-1-32-alpha",
+        "repair: Helm release istiod-1-30 lacks Deployment istio-system/istiod-1-30",
         "repair: Service vmns/external-app is gone",
         "repair: WorkloadGroup vmns/external-app is gone",
         "repair: AuthorizationPolicy vmns/external-app was changed (spec.rules[0].from)",
     ):
         assert line in said, said
     assert env.get(POLICY)["spec"] == wanted
-    assert env.get(f"{DEPLOYMENTS}/istiod-1-32-alpha")["status"]["readyReplicas"] == 1
+    assert env.get(f"{DEPLOYMENTS}/istiod-1-30")["status"]["readyReplicas"] == 1
     assert env.entry("vm-1")["status"]["conditions"][0]["status"] == "True"
     quiet = env.trial.make("up").check().text
     assert "nothing changed" in quiet

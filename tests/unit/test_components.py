@@ -174,18 +174,18 @@ def test_gateway_ports_come_from_one_value() -> None:
         "tls-webhook": 16017,
     }
     gateway = made["istio-eastwestgateway-istiod-gateway"].inputs["spec"]
-    service = made["istio-eastwestgateway-istiod-1-32-alpha-virtualservice"].inputs["spec"]
+    service = made["istio-eastwestgateway-istiod-1-30-virtualservice"].inputs["spec"]
     assert [int(server["port"]["number"]) for server in gateway["servers"]] == [16012, 16017]
     assert [int(route["match"][0]["port"]) for route in service["tls"]] == [16012, 16017]
     assert stdin(recorder, "vm-1-join")["member"]["istiod_port"] == 16012
 
 
 def test_chart_values_of_the_settings_win_and_the_rest_stays(lab: Recorder) -> None:
-    istiod = lab.made["istiod-1-32-alpha"].inputs["values"]
+    istiod = lab.made["istiod-1-30"].inputs["values"]
     assert istiod["telemetry"] == {"enabled": False}
     assert istiod["env"]["PILOT_ENABLE_ALPN_FILTER"] == "false"
     assert istiod["global"]["multiCluster"] == {"clusterName": "cluster1"}
-    assert istiod["revision"] == "1-32-alpha"
+    assert istiod["revision"] == "1-30"
 
 
 def test_charts_of_a_repository_name_version_and_repository() -> None:
@@ -200,7 +200,7 @@ def test_charts_of_a_repository_name_version_and_repository() -> None:
 def test_the_member_is_told_what_the_gateway_got(lab: Recorder) -> None:
     join = stdin(lab, "vm-1-join")
     assert join["member"]["gateway_addresses"] == ["10.89.0.11", "10.89.0.12"]
-    assert join["member"]["revision"] == "1-32-alpha"
+    assert join["member"]["revision"] == "1-30"
     assert join["ssh"]["host_key"] == "ssh-ed25519 HOST"
     assert lab.made["vm-1-join"].inputs["delete"] == "actions/run workloads.leave"
 
@@ -218,7 +218,7 @@ def test_a_member_is_told_what_the_mesh_says_of_itself(lab: Recorder) -> None:
 def test_the_mesh_is_read_again_when_istiod_is_installed_otherwise(lab: Recorder) -> None:
     before = stdin(lab, "mesh-config")
     other = stdin(run_program(put(LAB, "mesh.values.istiod.meshConfig.accessLogFile", "/dev/stdout")), "mesh-config")
-    assert before["revision"] == "1-32-alpha"
+    assert before["revision"] == "1-30"
     assert before["installed"] != other["installed"]
     assert {**before, "installed": ""} == {**other, "installed": ""}
 
@@ -389,7 +389,7 @@ MACHINES = {
 }
 CONTROL_PLANE = {
     "cluster-identity", "lab-server-1-node", "lab-server-2-node", "lab-server-3-node",
-    "istio-namespace", "istio-base", "istiod-1-32-alpha",
+    "istio-namespace", "istio-base", "istiod-1-30",
 }  # fmt: skip
 
 

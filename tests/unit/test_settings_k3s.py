@@ -151,7 +151,7 @@ def test_a_component_that_is_needed_stays(component: str, says: str) -> None:
 def test_kubernetes_is_no_older_than_istio_needs(version: str) -> None:
     found = problems(put(LAB, "cluster.version", version))
     assert found == {
-        "cluster.version": f"'{version}': Istio 1.32-alpha.20260827 (mesh.version) needs Kubernetes 1.32 or later"
+        "cluster.version": f"'{version}': Istio 1.30-alpha.20260826 (mesh.version) needs Kubernetes 1.32 or later"
     }
 
 

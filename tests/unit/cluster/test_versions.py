@@ -41,7 +41,7 @@ def test_what_is_no_release_is_not_judged() -> None:
 
 @pytest.mark.parametrize(
     ("istio", "oldest"),
-    [("1.30.5", (1, 32)), ("1.31.0", (1, 32)), ("1.32-alpha.20260827", (1, 32)), ("1.28.0", (1, 32))],
+    [("1.30.5", (1, 32)), ("1.31.0", (1, 32)), ("1.30-alpha.20260826", (1, 32)), ("1.28.0", (1, 32))],
 )
 def test_what_istio_needs(istio: str, oldest: tuple[int, int]) -> None:
     assert versions.oldest_for(istio) == oldest

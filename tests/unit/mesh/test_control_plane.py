@@ -13,7 +13,7 @@ from actions.protocol import parse
 from tests.unit.test_components import Recorder, run_program, stdin
 from tests.unit.test_settings import LAB, ROOT, put
 
-ISTIOD = "istiod-1-32-alpha"
+ISTIOD = "istiod-1-30"
 DEFAULT = "istio-default-revision"
 GATEWAYS = ("istio-ingressgateway", "istio-eastwestgateway")
 
@@ -80,7 +80,7 @@ def test_what_moves_is_in_no_release_of_base_or_an_istiod(lab: Recorder) -> None
     assert "revisionTags" not in lab.made[ISTIOD].inputs["values"]
     default = lab.made[DEFAULT].inputs
     assert (default["name"], default["namespace"]) == (DEFAULT, "istio-system")
-    assert default["values"] == {"revision": "1-32-alpha"}
+    assert default["values"] == {"revision": "1-30"}
     assert (ROOT / default["chart"] / "Chart.yaml").exists()
 
 
@@ -95,7 +95,7 @@ def test_values_that_istios_charts_use_for_these_objects_are_handed_on() -> None
     tables = put(tables, "mesh.values.istiod.istiodRemote", {"injectionURL": "https://other"})
     tables = put(tables, "mesh.values.base", {"base": {"validationFailurePolicy": "Ignore"}, "other": 1})
     assert run_program(tables).made[DEFAULT].inputs["values"] == {
-        "revision": "1-32-alpha",
+        "revision": "1-30",
         "sidecarInjectorWebhook": {"enableNamespacesByDefault": True},
         "istiodRemote": {"injectionURL": "https://other"},
         "base": {"validationFailurePolicy": "Ignore"},
@@ -104,5 +104,5 @@ def test_values_that_istios_charts_use_for_these_objects_are_handed_on() -> None
 
 def test_the_restarts_are_what_the_command_line_reads(lab: Recorder) -> None:
     request = parse(ReinjectRequest, json.dumps(stdin(lab, "reinjection")))
-    assert (request.revision, request.namespaces) == ("1-32-alpha", ("sample", "sample-guarded", "vmns"))
+    assert (request.revision, request.namespaces) == ("1-30", ("sample", "sample-guarded", "vmns"))
     assert lab.made["reinjection"].inputs["create"] == "actions/run mesh.reinject"

@@ -32,7 +32,7 @@ def test_without_exposed_services_it_leads_to_istiod_alone() -> None:
     kinds = {name: args.inputs["kind"] for name, args in made.items() if name.startswith(f"{GATEWAY}-istiod-")}
     assert kinds == {
         f"{GATEWAY}-istiod-gateway": "Gateway",
-        f"{GATEWAY}-istiod-1-32-alpha-virtualservice": "VirtualService",
+        f"{GATEWAY}-istiod-1-30-virtualservice": "VirtualService",
     }
     assert f"{GATEWAY}-services-gateway" not in made
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.tools import artifacts
+from lab.tools import artifacts, recipes
 from lab.tools.cache import Slot, artifacts_directory
 
 
@@ -82,6 +82,26 @@ def test_charts_keep_their_folders_and_lose_what_the_new_version_lacks() -> None
     assert (charts / "istiod/mine.yaml").exists()
     digest = hashlib.sha256(b"b2").hexdigest()
     assert (charts / "SHA256SUMS").read_text() == f"{digest}  base/Chart.yaml\n"
+
+
+def test_what_is_optional_has_a_folder_and_is_never_missed() -> None:
+    files = {
+        "istio-sidecar-next": "istio-sidecar.deb",
+        "istio-images-next": "istio.tar",
+        "istio-next": "charts/base/Chart.yaml",
+    }
+    artifacts.publish({tool: finished(tool, {path: tool}) for tool, path in files.items()})
+    assert (artifacts_directory() / "istio-next/istio.tar").read_text() == "istio-images-next"
+    assert (artifacts_directory() / "istio-next/charts/base/Chart.yaml").exists()
+    (artifacts_directory() / "istio-next/istio.tar").unlink()
+    assert not [problem for problem in artifacts.problems() if "istio-next" in problem]
+
+
+def test_the_optional_folders_are_those_of_optional_tools() -> None:
+    tools = {folder: {tool for tool, _ in entries.values()} for folder, entries in artifacts.FOLDERS.items()}
+    optional = {tool.name for tool in recipes.TOOLS if tool.optional}
+    assert {folder for folder, names in tools.items() if names & optional} == set(artifacts.OPTIONAL)
+    assert {name for names in tools.values() for name in names} <= set(recipes.by_name())
 
 
 def test_problems_name_what_is_gone() -> None:

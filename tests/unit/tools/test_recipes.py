@@ -4,10 +4,14 @@ import dataclasses
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 
+from lab.images.catalog import ISTIO_HUB
+from lab.tools import __main__ as command_line
 from lab.tools import gobuild, recipes
 from lab.tools.gobuild import GoBuild, ModuleFiles
 from lab.tools.recipes import TOOLS, by_name, key, plugin_release, pulumi_release, with_needs
@@ -38,10 +42,21 @@ def test_versions_agree_with_the_modules() -> None:
 
     assert f"github.com/pulumi/pulumi/pkg/v3 v{recipes.PULUMI}" in requires("pulumi")
     assert "github.com/pulumi/pulumi/sdk/v3 v3.76.0" in requires("pulumi-language-python")
-    assert recipes.ISTIO_COMMIT in requires("istio")
-    assert recipes.ISTIO_TAG.rpartition(".")[2] in requires("istio")  # the tag ends in the commit's date
+    for module, version, commit in (
+        ("istio", recipes.ISTIO, recipes.ISTIO_COMMIT),
+        ("istio-next", recipes.ISTIO_NEXT, recipes.ISTIO_NEXT_COMMIT),
+    ):
+        assert f"istio.io/istio v0.0.0-{version.rpartition('.')[2]}" in requires(module)  # ends in the commit's date
+        assert commit in requires(module)
+        assert by_name()[module].version == version
     assert f"github.com/rhysd/actionlint v{recipes.ACTIONLINT}" in requires("actionlint")
     assert f"github.com/coredns/coredns v{by_name()['coredns'].version}" in requires("coredns")
+
+
+def test_the_lab_runs_the_istio_that_is_built() -> None:
+    file = Path(__file__).parents[3] / "Pulumi.lab.yaml"
+    mesh = yaml.safe_load(file.read_text())["config"]["istio-vms:mesh"]
+    assert (mesh["version"], mesh["hub"], mesh["tag"]) == (recipes.ISTIO, ISTIO_HUB, recipes.ISTIO)
 
 
 def test_every_release_names_its_version_and_is_fetched_over_https() -> None:
@@ -61,9 +76,31 @@ def test_an_official_release_gives_every_program_that_is_linked() -> None:
 def test_a_tool_brings_what_it_is_made_from_and_the_compiler() -> None:
     names = [tool.name for tool in with_needs(["istio-sidecar"])]
     assert set(names) == {"istio-sidecar", "istio", "envoy", "go"}
+    names = [tool.name for tool in with_needs(["istio-sidecar-next", "istio-images-next"])]
+    assert set(names) == {"istio-sidecar-next", "istio-images-next", "istio-next", "envoy", "rootfs", "go"}
     assert [tool.name for tool in with_needs(["helm"])] == ["helm"]
     with pytest.raises(KeyError):
         with_needs(["nothing"])
+
+
+def test_what_is_optional_is_got_only_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    got: list[Sequence[str]] = []
+    monkeypatch.setattr(command_line, "install", lambda names, *_: got.append(names))
+    for words in ([], ["istio-next"]):
+        monkeypatch.setattr(sys, "argv", ["tools", "install", *words])
+        command_line.main()
+    assert "istio" in got[0] and "istio-next" not in got[0]
+    assert got[1] == ["istio-next"]
+
+
+def test_no_tool_that_everyone_gets_needs_an_optional_one() -> None:
+    usual = [tool.name for tool in TOOLS if not tool.optional]
+    assert not any(tool.optional for tool in with_needs(usual))
+
+
+def test_each_program_on_path_comes_from_one_tool() -> None:
+    links = [link for tool in TOOLS for link in tool.links]
+    assert len(links) == len(set(links))
 
 
 def test_ingredients_are_never_taken_from_path() -> None:

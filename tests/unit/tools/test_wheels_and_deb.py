@@ -40,7 +40,7 @@ def test_a_wheel_without_the_program_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_package_version_follows_istios_rule() -> None:
-    assert deb.package_version("1.32-alpha.20260827") == "1.32alpha.20260827"
+    assert deb.package_version("1.30-alpha.20260826") == "1.30alpha.20260826"
     assert deb.package_version("1.31.2") == "1.31.2"
 
 
@@ -56,7 +56,7 @@ def test_the_package_has_the_official_files_fields_and_scripts(tmp_path: Path) -
     (envoy / "envoy").write_text("envoy")
     archives: list[bytes] = []
     for name in ("a", "b"):
-        deb.build(job(tmp_path / name, istio=istio, envoy=envoy), "1.32-alpha.1")
+        deb.build(job(tmp_path / name, envoy=envoy), "1.32-alpha.1", istio)
         archives.append((tmp_path / name / "istio-sidecar.deb").read_bytes())
     assert archives[0] == archives[1]  # the same files give the same package
 

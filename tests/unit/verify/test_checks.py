@@ -156,7 +156,7 @@ NOTICED_ONCE = {
     "what status finds that no promise names": ("state", state(found=["something-new"]), "everything answers"),
     "a pod without its sidecar": ("injection", state(bare={"stranger"}), "sample: every pod has a sidecar"),
     "a pod with a sidecar of another revision": (
-        "injection", state(revisions={"stranger": "1-30"}), "sample: every pod has a sidecar",
+        "injection", state(revisions={"stranger": "1-31"}), "sample: every pod has a sidecar",
     ),
     "a pod answers past its Service": (
         "injection", on(POD, source="sample-outside", host="10.42.9.9"),

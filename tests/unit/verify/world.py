@@ -35,7 +35,7 @@ HELLO_VM = "lab-vm-4"
 PODS = {"helloworld-v1-a": "10.42.0.4", "helloworld-v2-b": "10.42.1.4"}
 CLIENTS = {"sample": ("curl", "stranger"), "sample-guarded": ("curl", "plain"), "sample-outside": ("plain",)}
 SERVICES = {
-    "istiod-1-32-alpha.istio-system.svc": "10.43.0.1",
+    "istiod-1-30.istio-system.svc": "10.43.0.1",
     "helloworld.sample.svc": "10.43.0.2",
     "external-app.vmns.svc": "10.43.0.3",
 }
@@ -374,7 +374,7 @@ class FakeCluster:
     def _pod(self, namespace: str, name: str, ip: str) -> ApiObject:
         plain = {"sidecar.istio.io/inject": "false"} if name == "plain" else {}
         bare = plain or name in self.world.bare
-        revision = self.world.revisions.get(name, "1-32-alpha")
+        revision = self.world.revisions.get(name, "1-30")
         status = {} if bare else {"sidecar.istio.io/status": json.dumps({"revision": revision})}
         containers = [{"name": one} for one in (name, *([] if bare else [SIDECAR]))]
         conditions = [
