@@ -11,9 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import TypeAdapter
-
-from actions.protocol import Action, Failure, parse
+from actions.protocol import Action, Failure, dump_result, parse
 from actions.registry import ACTIONS
 
 
@@ -41,7 +39,7 @@ def _run(action: Action[Any, Any]) -> int:
     except Failure as failure:
         print(f"error: {failure}", file=sys.stderr)
         return 1
-    print(TypeAdapter(action.result).dump_json(result).decode(), flush=True)
+    print(dump_result(action, result), flush=True)
     return 0
 
 

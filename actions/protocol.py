@@ -95,6 +95,11 @@ def read_result(action: Action[Any, R], text: str | bytes) -> R:
     return _adapter(action.result).validate_json(text)
 
 
+def dump_result(action: Action[Any, R], result: R) -> str:
+    """What an action prints."""
+    return _adapter(action.result).dump_json(result).decode()
+
+
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)

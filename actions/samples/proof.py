@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -176,8 +176,8 @@ class Evidence:
 def prove(
     request: ProveRequest, cluster: Cluster, progress: Progress, connect: Connect = ssh.connect,
     sleep: Callable[[float], None] = time.sleep,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Call every member from the pod, and the mesh from every member, side by side: a list of `Evidence` as JSON.
+) -> list[Evidence]:  # fmt: skip
+    """Call every member from the pod, and the mesh from every member, side by side.
 
     Raises:
         Failure: with the reason for each call that did not succeed in time.
@@ -200,7 +200,7 @@ def prove(
                 progress(failed[-1])
     if failed:
         raise Failure(f"{len(failed)} call(s) failed within {request.timeout_seconds:.0f} s:\n  " + "\n  ".join(failed))
-    return [asdict(evidence) for evidence in found]
+    return found
 
 
 def _repeat(attempt: Callable[[], Evidence], deadline: Deadline, sleep: Callable[[float], None]) -> Evidence | str:

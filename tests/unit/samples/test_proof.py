@@ -17,7 +17,8 @@ import pytest
 
 from actions import ssh
 from actions.kube import ApiObject, Ran
-from actions.protocol import Failure, parse
+from actions.protocol import Failure, dump_result, parse
+from actions.registry import PROVE
 from actions.samples import proof
 from actions.samples.proof import ProveRequest, Response, identities, prove
 from actions.ssh import side_by_side
@@ -139,7 +140,9 @@ def serving() -> Iterator[str]:
 
 def run(cluster: FakeCluster, vm: FakeVm, lines: list[str] | None = None) -> list[dict[str, Any]]:
     progress = lines.append if lines is not None else lambda _: None
-    return prove(parse(ProveRequest, json.dumps(DOCUMENT)), cluster, progress, vm, lambda _: None)
+    return json.loads(
+        dump_result(PROVE, prove(parse(ProveRequest, json.dumps(DOCUMENT)), cluster, progress, vm, lambda _: None))
+    )
 
 
 def test_both_ways_are_proven_by_both_identities() -> None:
