@@ -37,7 +37,7 @@ def refuse_to_replace(stack: Stack, deployment: state.Deployment, gone: Collecti
     Args:
         stack: the stack.
         deployment: its state.
-        gone: the URNs of machines that would be made anew.
+        gone: the URNs of machines that would be recreated.
 
     Raises:
         OpsError: one is; the message has the commands that give it up.
@@ -60,5 +60,5 @@ def refuse_to_replace(stack: Stack, deployment: state.Deployment, gone: Collecti
 
 
 def _made_with(resource: state.Deployment) -> set[str]:
-    """What a resource is made anew with."""
+    """What a resource is recreated with."""
     return set((resource.get("propertyDependencies") or {}).get("triggers") or ())

@@ -49,7 +49,7 @@ class Repaired:
 
     Attributes:
         started: names of machines that did not run.
-        replace: URNs of what Pulumi has to make anew: machines that are gone, readings that are outdated, restarts of pods.
+        replace: URNs of what Pulumi has to recreate: machines that are gone, readings that are outdated, restarts of pods.
         compared: whether the cluster could be compared with the state; not while machines, nodes and cluster are coming up.
         again: whether the state has forgotten what is gone, which Pulumi has to make again.
         begun: names of machines that a run was cut off at, or that the state does not have: after `up` it is known which are wanted.
@@ -217,7 +217,7 @@ def _start_machines(stack: Stack, deployment: state.Deployment) -> tuple[Repaire
     for document in stopped:
         print(f"repair: machine {document['name']} is {found[document['name']]['state']}; starting it")
     for urn in gone:
-        print(f"repair: machine {made[urn]['name']} is gone; it will be made anew")
+        print(f"repair: machine {made[urn]['name']} is gone; it will be recreated")
     with ThreadPoolExecutor() as pool:
         started = list(pool.map(lambda document: machines.start(stack, document), stopped))
     servers.see_that_a_majority_is_left(deployment, [made[urn]["name"] for urn in gone])

@@ -18,7 +18,7 @@ ANSWER_SECONDS = 60
 
 
 def see_that_a_majority_is_left(deployment: state.Deployment, gone: Collection[str]) -> None:
-    """See that servers made anew have a cluster to join; quick unless most servers are gone.
+    """See that servers recreated have a cluster to join; quick unless most servers are gone.
 
     Args:
         deployment: the stack's state.

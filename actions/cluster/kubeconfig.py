@@ -77,7 +77,7 @@ def minified(document: Mapping[str, Any], context: str, folder: Path) -> str:
         raise KubeconfigError(f"{context!r}: its cluster {named['cluster']!r} has no server", "context")
     if "auth-provider" in user:
         raise KubeconfigError(
-            f"{context!r}: user {named['user']!r} has an auth-provider, which Kubernetes gave up in 1.26; have the kubeconfig made anew by "
+            f"{context!r}: user {named['user']!r} has an auth-provider, which Kubernetes gave up in 1.26; have the kubeconfig recreated by "
             "your provider's own tool, which uses exec instead",
             "context",
         )

@@ -115,7 +115,7 @@ class Driver(Protocol):
     def update(self, spec: MachineSpec, progress: Progress) -> MachineState:
         """Like `ensure`, for a machine that is known to have been made: start or resize it as it is.
 
-        Its user-data took effect at its first boot; another one counts when it is made anew.
+        Its user-data took effect at its first boot; another one counts when it is recreated.
 
         Raises:
             Failure: as `ensure` does.

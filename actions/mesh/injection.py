@@ -1,7 +1,7 @@
 """Which pods of the mesh's namespaces have no sidecar, or one of another revision; it only reads.
 
 istiod puts a sidecar into a pod when the pod is made and never afterwards, so that a pod which came up while no istiod of its namespace's
-revision served, or before that revision changed, stays as it is until it is made anew.
+revision served, or before that revision changed, stays as it is until it is recreated.
 """
 
 from __future__ import annotations

@@ -243,7 +243,7 @@ class Join:
         return found, reason
 
     def _wait_for_health(self, found: Entry) -> Entry:
-        """A sidecar tells its health when it connects and when that changes: of an entry made anew meanwhile it says nothing."""
+        """A sidecar tells its health when it connects and when that changes: of an entry recreated meanwhile it says nothing."""
         reported = Deadline(self.deadline.left(at_most=ENTRY_GRACE_SECONDS + _report_seconds(self.member.probe or {})))
         found, reason = self._poll_health(found, self.deadline if self.started else reported)
         if reason and not self.started and entry.is_unreported(found, self.start):

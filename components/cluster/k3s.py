@@ -104,7 +104,7 @@ class K3sCluster(pulumi.ComponentResource):
     def _begun_by(self, name: str) -> command.local.Command:
         """Remembers the machine that the cluster began with, for as long as there is the cluster.
 
-        It outlives every single server of several: with the provider tied to a machine, all objects would be made anew with that machine. A
+        It outlives every single server of several: with the provider tied to a machine, all objects would be recreated with that machine. A
         single server has it only to be known already once more of them are asked for: else that preview would have everything replaced.
         """
         return command.local.Command(
@@ -187,7 +187,7 @@ class K3sCluster(pulumi.ComponentResource):
     ) -> command.local.Command:
         """Done when the machine is a Ready node; taken out of the cluster, through any server that answers, when it is deleted.
 
-        A machine made anew under the same name joins only after its old node, and with it the node's password and etcd member, is gone.
+        A machine recreated under the same name joins only after its old node, and with it the node's password and etcd member, is gone.
         """
         return run(
             f"{machine.machine_name}-node",

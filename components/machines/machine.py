@@ -88,7 +88,7 @@ class Machine(pulumi.ComponentResource):
     connection: pulumi.Output[Mapping[str, Any]]
     """How to reach it over SSH: `actions.protocol.Ssh`. Secret."""
     resource: command.local.Command
-    """The resource that owns the machine; its id changes only when the machine is made anew."""
+    """The resource that owns the machine; its id changes only when the machine is recreated."""
 
     def __init__(self, name: str, args: MachineArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the machine; returns as soon as it has an address and a host key."""

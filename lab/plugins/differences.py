@@ -16,7 +16,7 @@ _PLAIN_KEY = re.compile(r"[A-Za-z_$][A-Za-z0-9_$-]*")
 
 @dataclass(frozen=True)
 class Difference:
-    """The outcome of a comparison: each changed path, and those of them that need the resource to be made anew."""
+    """The outcome of a comparison: each changed path, and those of them that need the resource to be recreated."""
 
     changes: Mapping[Path, Kind]
     replaces: frozenset[Path] = field(default_factory=lambda: frozenset[Path]())

@@ -135,7 +135,7 @@ def test_a_protected_server_that_is_lost_is_given_up_by_hand(servers: Servers) -
 def test_a_server_that_is_lost_is_made_anew_and_joins_the_others(servers: Servers) -> None:
     identity, members = servers.identity(through="server-2"), servers.members(through="server-2")
     said = servers.trial.make("up").check().text
-    assert "machine e2eha-server-1 is gone; it will be made anew" in said
+    assert "machine e2eha-server-1 is gone; it will be recreated" in said
     assert "e2eha-server-1: joining https://" in said
     assert not re.search(r"(Release|Namespace) \S+ (replac|deleting|creating|updating)", said)
     assert {servers.identity(through=name) for name in SERVERS} == {identity}
@@ -144,7 +144,7 @@ def test_a_server_that_is_lost_is_made_anew_and_joins_the_others(servers: Server
     assert {name for name in SERVERS if now[name] != members[name]} == {"server-1"}
     assert servers.ready() == set(SERVERS)
     assert (servers.cluster().get(NOTE) or {})["data"] == {"written": "while server-1 was down"}
-    assert servers.releases() == servers.released, "no release was upgraded or made anew"
+    assert servers.releases() == servers.released, "no release was upgraded or recreated"
 
 
 def test_a_second_up_changes_nothing(servers: Servers) -> None:

@@ -63,7 +63,7 @@ def change(made: Trial, workloads: Sequence[dict[str, Any]], samples: bool = Tru
 
 
 def identities(made: Trial) -> list[str]:
-    """Of what is shared: others after it was deleted and made anew."""
+    """Of what is shared: others after it was deleted and recreated."""
     env = Environment(made)
     paths = [f"/api/v1/namespaces/{namespace}/{kind}/{name}" for kind, namespace, name in SHARED]
     found = [env.get(path)["metadata"] for path in paths]

@@ -131,7 +131,7 @@ class Checkout:
         return {step["urn"].rpartition("::")[2]: step["op"] for step in steps if step["op"] not in ("same", "read")}
 
     def uid(self, kind: str, namespace: str, name: str) -> str:
-        """The identity of a Service or an account that is there; another one after it was deleted and made anew."""
+        """The identity of a Service or an account that is there; another one after it was deleted and recreated."""
         found = self.cluster.get(f"/api/v1/namespaces/{namespace}/{kind}/{name}")
         assert found, f"{kind} {namespace}/{name} is gone"
         assert "deletionTimestamp" not in found["metadata"]

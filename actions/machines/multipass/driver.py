@@ -299,7 +299,7 @@ class _Ensure:
             if cli.mib(disk)[0] > wanted:
                 raise Failure(
                     f"{self._name} has a disk of {disk} and a disk cannot shrink to {self._spec.disk_gib}GiB: set its disk to at least "
-                    "what it has, or have the machine made anew"
+                    "what it has, or have the machine recreated"
                 )
             changes["disk"] = f"{self._spec.disk_gib}G"
         return changes

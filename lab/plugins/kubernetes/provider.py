@@ -51,7 +51,7 @@ class KubernetesProvider(Provider):
         return failures
 
     def diff_config(self, olds: Properties, news: Properties) -> Difference:
-        """Whether the provider now means another cluster, so that everything in it has to be made anew.
+        """Whether the provider now means another cluster, so that everything in it has to be recreated.
 
         An identifier that is set and stays the same settles it: the same cluster. One that changes: another. Without one, an
         unknown kubeconfig counts as another cluster, a known one by the cluster entry that it selects.

@@ -641,10 +641,10 @@ def test_a_server_joins_who_answers_even_the_one_that_may_begin(one_of_three: No
     assert one_of_three.file(JOIN_FILE).read_text() == "server: https://10.89.0.13:6443"
 
 
-@pytest.mark.parametrize("case", ["made anew", "emptied"])
+@pytest.mark.parametrize("case", ["recreated", "emptied"])
 def test_no_second_cluster_is_begun_when_nobody_answers(one_of_three: Node, case: str) -> None:
-    node = one_of_three if case == "made anew" else founding(one_of_three)
-    ran = node.run(impatient(node), action=BEGIN if case == "made anew" else INSTALL)
+    node = one_of_three if case == "recreated" else founding(one_of_three)
+    ran = node.run(impatient(node), action=BEGIN if case == "recreated" else INSTALL)
     assert ran.returncode == 1
     assert "none of the cluster's data, and no other server answers" in ran.stderr
     assert not node.file(JOIN_FILE).exists()

@@ -1,4 +1,4 @@
-"""What is protected is not taken down, and not made anew without being given up first."""
+"""What is protected is not taken down, and not recreated without being given up first."""
 
 import sys
 from typing import Any

@@ -263,7 +263,7 @@ def test_stopped_machines_start_and_gone_ones_are_replaced(
     assert started[0]["user_data"] == "#cloud-config"
     said = capsys.readouterr().out
     assert "machine lab-b is stopped; starting it" in said
-    assert "machine lab-d is gone; it will be made anew" in said
+    assert "machine lab-d is gone; it will be recreated" in said
 
 
 def test_a_machine_that_does_not_start_is_named(stack: Stack, world: World) -> None:

@@ -1,4 +1,4 @@
-"""Servers that are lost: with a majority left they are made anew, without one the cluster is not thrown away."""
+"""Servers that are lost: with a majority left they are recreated, without one the cluster is not thrown away."""
 
 from typing import Any
 

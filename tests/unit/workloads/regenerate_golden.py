@@ -92,7 +92,7 @@ def istiod_config_maps(helm: Path, chart: Path, spec: MemberSpec) -> list[dict[s
 
 
 def prepare(cluster: Cluster, spec: MemberSpec, config_maps: list[dict[str, Any]]) -> None:
-    """The objects istioctl reads, made anew."""
+    """The objects istioctl reads, recreated."""
     root = {"metadata": {"name": "istio-ca-root-cert"}, "data": {"root-cert.pem": "not read by this test\n"}}
     for namespace, kind, body in (
         ("", "namespaces", {"metadata": {"name": spec.istiod_namespace}}),
