@@ -197,7 +197,7 @@ class Bystander:
 
     def _call(self, verb: str, document: dict[str, Any]) -> None:
         request = {"driver": "nspawn", "owner": self.owner, "name": self.name, "options": {}} | document
-        command = [sys.executable, "-m", "components.machines", verb]
+        command = [sys.executable, "-m", "actions", f"machines.{verb}"]
         subprocess.run(command, input=json.dumps(request), text=True, check=True, stdout=subprocess.DEVNULL)
 
 

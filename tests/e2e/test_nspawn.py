@@ -41,7 +41,7 @@ def read_sysctls() -> dict[str, str]:
 
 def call(verb: str, document: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "components.machines", verb],
+        [sys.executable, "-m", "actions", f"machines.{verb}"],
         input=json.dumps(document),
         capture_output=True,
         text=True,
@@ -313,7 +313,7 @@ def test_a_killed_name_server_comes_back_and_asks_the_hosts(ready: Lab, upstream
     assert listed[f"a-{RUN_ID}"] == "without names"
     machine = ready.pid("a")
     caller = subprocess.Popen(
-        [*upstream, sys.executable, "-m", "machines.update"],
+        [*upstream, sys.executable, "-m", "actions", "machines.update"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -416,7 +416,9 @@ def test_a_killed_machine_is_made_afresh_for_other_user_data(ready: Lab) -> None
 @pytest.mark.parametrize("delay", [0.1, 0.15, 0.2, 0.25, 0.3, 0.4])
 def test_a_caller_killed_at_any_point_is_repaired(ready: Lab, delay: float) -> None:
     document = json.dumps(ready.spec("h"))
-    caller = subprocess.Popen([sys.executable, "-m", "machines.ensure"], stdin=subprocess.PIPE, text=True, cwd=REPO)
+    caller = subprocess.Popen(
+        [sys.executable, "-m", "actions", "machines.ensure"], stdin=subprocess.PIPE, text=True, cwd=REPO
+    )
     assert caller.stdin
     caller.stdin.write(document)
     caller.stdin.close()
@@ -430,7 +432,7 @@ def test_a_caller_killed_at_any_point_is_repaired(ready: Lab, delay: float) -> N
 
 def test_a_machine_outlives_its_callers_session(ready: Lab) -> None:
     caller = subprocess.Popen(
-        [sys.executable, "-m", "machines.ensure"],
+        [sys.executable, "-m", "actions", "machines.ensure"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -77,7 +77,7 @@ class Lab:
     def machine(self, verb: str, **document: Any) -> None:
         """Have the driver do something to a machine of our owner behind Pulumi's back."""
         request = {"driver": "nspawn", "owner": self.trial.owner, "options": {}, **document}
-        command = [sys.executable, "-m", "components.machines", verb]
+        command = [sys.executable, "-m", "actions", f"machines.{verb}"]
         subprocess.run(
             command, cwd=ROOT, input=json.dumps(request), text=True, check=True, stdout=subprocess.DEVNULL, timeout=120
         )
