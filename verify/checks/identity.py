@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -110,10 +109,8 @@ def _boot(member: Member) -> str:
 def _rejoin(env: Environment, member: Member) -> tuple[float, str]:
     """What `make rejoin` does; the seconds it took and its last line."""
     started = time.monotonic()
-    asked = os.environ | {"STACK": env.stack, "VM": member.settings.name}
-    ran = subprocess.run(
-        [sys.executable, "-m", "commands", "rejoin"], env=asked, capture_output=True, text=True, check=False
-    )
+    words = ["rejoin", member.settings.name, "--stack", env.stack]
+    ran = subprocess.run([sys.executable, "-m", "commands", *words], capture_output=True, text=True, check=False)
     said = (ran.stdout + ran.stderr).strip().rpartition("\n")[2]
     if ran.returncode:
         raise Failure(f"make rejoin VM={member.settings.name} failed: {said}")

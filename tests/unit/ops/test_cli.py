@@ -436,6 +436,13 @@ def test_status_as_json_is_json_alone_and_without_secrets(
     assert live.token not in out and "PRIVATE" not in out
 
 
+def test_arguments_of_make_are_not_those_of_a_command_that_has_its_own(
+    live: Api, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARGS", "--jsn")
+    assert run(monkeypatch, "status", "--stack", "lab") in (0, 1)
+
+
 @pytest.mark.parametrize(
     ("given", "said"), [("--jsn", "No such option: --jsn"), ("'", "error: ARGS: No closing quotation")]
 )

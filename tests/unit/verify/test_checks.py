@@ -59,8 +59,9 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         assert stopped <= set(made.timers)
 
     def rejoin(command: list[str], **options: Any) -> SimpleNamespace:
-        assert command[1:] == ["-m", "commands", "rejoin"]
-        code = made.rejoin(f"{options['env']['STACK']}-{options['env']['VM']}")
+        *words, vm, option, stack = command[1:]
+        assert (words, option) == (["-m", "commands", "rejoin"], "--stack")
+        code = made.rejoin(f"{stack}-{vm}")
         return SimpleNamespace(returncode=code, stdout="", stderr="error: no such VM\n" if code else "it is a member\n")
 
     class Clock(datetime):
