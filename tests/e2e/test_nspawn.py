@@ -466,7 +466,7 @@ def test_what_cannot_be_is_refused_in_one_line(ready: Lab) -> None:
     assert "python -m lab.rootfs" in refusal("ensure", ready.spec("k", image="/nowhere"))
     assert "no host name" in refusal("ensure", ready.spec("k") | {"name": "../k"})
     assert "folder" in refusal("ensure", ready.spec("k", mounts=[{"source": "/nowhere", "target": "/opt/x"}]))
-    assert "unknown keys: colour" in refusal("ensure", ready.spec("k", colour="red"))
+    assert "colour: Unexpected keyword argument" in refusal("ensure", ready.spec("k", colour="red"))
     assert "choose one of" in refusal("list", {"driver": "virtualbox", "owner": OWNER})
 
 
