@@ -275,8 +275,13 @@ def _message(content: bytes) -> str:
 
 def is_ready(item: ApiObject) -> bool:
     """Whether a node or a pod is."""
-    conditions = item.get("status", {}).get("conditions", [])
-    return any(one["type"] == "Ready" and one.get("status") == "True" for one in conditions)
+    return ready_condition(item).get("status") == "True"
+
+
+def ready_condition(item: ApiObject) -> Mapping[str, Any]:
+    """What a node or a pod says of being Ready: `{"status", "message", …}`; empty when nothing yet."""
+    conditions: list[dict[str, Any]] = item.get("status", {}).get("conditions", [])
+    return next((one for one in conditions if one["type"] == "Ready"), dict[str, Any]())
 
 
 def wait(

@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -180,6 +180,10 @@ def _send(channel: paramiko.Channel, payload: bytes) -> None:
         channel.shutdown_write()
     except OSError:
         pass  # A script may end without having read its input; its exit code says the rest.
+
+
+Connect = Callable[..., AbstractContextManager[Session]]
+"""`connect`, or what stands in for it."""
 
 
 @contextmanager

@@ -37,6 +37,17 @@ def choose(stack: str | None, *, tell: bool) -> str:
     return name
 
 
+def open_for_preview(name: str) -> Stack:
+    """The stack, with its file checked and what a preview needs at hand.
+
+    Raises:
+        OpsError: the file is not in order, or a tool could not be had.
+    """
+    workspace.read_stack_file(name).check()
+    workspace.get_tools(name, machines=False)
+    return Stack.open(name)
+
+
 def alone(stack: str, verb: str) -> AbstractContextManager[None]:
     """No other command changes the stack meanwhile."""
     return lock.alone(workspace.folder_of(stack), stack, verb)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from commands.context import StackName, alone, choose, console
+from commands.context import StackName, alone, choose, console, open_for_preview
 from components.settings import DriverName
 from ops import engine, policies, protection, state, summary, timeline, versions, workspace
 from ops.errors import OperationFailed, OpsError
@@ -109,7 +109,7 @@ def _down(stack: Stack) -> int:
 
 def preview(stack: StackName = None) -> int:
     """Show what `up` would change; needs no cluster and no driver."""
-    opened = _previewable(stack)
+    opened = open_for_preview(choose(stack, tell=True))
     versions.refuse_step(opened)
     with EventLog() as log:
         engine.operate(opened, "preview", *policies.flags(opened), log=log)
@@ -119,13 +119,6 @@ def preview(stack: StackName = None) -> int:
 
 def policy(stack: StackName = None) -> int:
     """Judge what `up` would make of the stack by its policies."""
-    opened = _previewable(stack)
+    opened = open_for_preview(choose(stack, tell=True))
     policies.tell(opened, policies.judged_preview(opened))
     return 0
-
-
-def _previewable(stack: str | None) -> Stack:
-    name = choose(stack, tell=True)
-    workspace.read_stack_file(name).check()
-    workspace.get_tools(name, machines=False)
-    return Stack.open(name)

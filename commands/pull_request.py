@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from actions.protocol import Failure
-from commands.context import StackName
+from commands.context import StackName, choose, open_for_preview
 from ops import pull_request, workspace
 from ops.errors import OpsError
 from review import comment as comments
@@ -24,11 +24,9 @@ Output = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="W
 
 def preview(stack: StackName = None, drift: Drift = False, output: Output = None) -> int:
     """Preview a stack and write the comment, also when that fails."""
-    name, _ = workspace.choose_stack(stack)
+    name = choose(stack, tell=False)
     try:
-        workspace.read_stack_file(name).check()
-        workspace.get_tools(name, machines=False)
-        seen, well = pull_request.preview(workspace.Stack.open(name), drift=drift)
+        seen, well = pull_request.preview(open_for_preview(name), drift=drift)
     except (OpsError, Failure) as error:
         seen, well = could_not(str(error)), False
     _write(output, comments.render(name, seen, drift=drift))

@@ -12,7 +12,7 @@ from datetime import datetime
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from actions.kube import ApiCluster, ApiObject, KubeError
+from actions.kube import ApiCluster, ApiObject, KubeError, is_ready, ready_condition
 from actions.workloads import entry as workload_entry
 from ops.errors import one_line
 
@@ -166,11 +166,9 @@ def node_problem(node: ApiObject | None) -> str | None:
     """What is wrong with a node by itself; None when it is Ready."""
     if node is None:
         return MISSING
-    conditions = node.get("status", {}).get("conditions", [])
-    ready = next((condition for condition in conditions if condition["type"] == "Ready"), {})
-    if ready.get("status") == "True":
+    if is_ready(node):
         return None
-    return f"is not Ready: {one_line(ready.get('message') or 'no reason given')}"
+    return f"is not Ready: {one_line(ready_condition(node).get('message') or 'no reason given')}"
 
 
 def why_unhealthy(found: ApiObject | None, istiods: Mapping[str, datetime]) -> str | None:

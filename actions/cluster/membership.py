@@ -9,8 +9,8 @@ import fcntl
 import os
 import tempfile
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from typing_extensions import TypedDict
@@ -18,11 +18,11 @@ from typing_extensions import TypedDict
 from actions import ssh
 from actions.cluster.k3s_files import READY_SECONDS, leave_script, member_script, register_script, renumber_script
 from actions.protocol import Deadline, Document, Failure, Nothing, Progress, Ssh
+from actions.ssh import Connect
 
 CONNECT_SECONDS = 5
 SCRIPT_SECONDS = 60
 ANSWERS = "kubectl get --raw /readyz >/dev/null"
-Connect = Callable[..., AbstractContextManager[ssh.Session]]
 
 
 class Server(Document):

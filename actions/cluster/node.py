@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-
 from pydantic import Field
 from typing_extensions import TypedDict
 
 from actions import ssh
 from actions.protocol import Document, Failure, Progress, Ssh
+from actions.ssh import Connect
 
 CONNECT_SECONDS = 300
 """A machine may still be booting."""
 _READ_TOKEN = "IFS= read -r token"  # noqa: S105 - how the script gets it, which has it neither in its text nor in its arguments
 _BEGIN = "founding=yes"
-Connect = Callable[..., AbstractContextManager[ssh.Session]]
 
 
 class InstallRequest(Document):

@@ -15,7 +15,6 @@ import shlex
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated
@@ -25,10 +24,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from actions import ssh
 from actions.kube import Cluster, KubeError, wait
 from actions.protocol import Deadline, Document, Failure, Progress, Ssh
-from actions.ssh import side_by_side
+from actions.ssh import Connect, side_by_side
 from actions.workloads.entry import path as entry_path
-
-Connect = Callable[..., AbstractContextManager[ssh.Session]]
 
 CONNECT_SECONDS = 10
 COMMAND_SECONDS = 30

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, Self
 
 from actions import ssh
 from actions.protocol import Failure, Ssh
+from actions.ssh import Connect
 from actions.workloads.files import member_paths
 
 CONNECT_SECONDS = 10
 ACTION_SECONDS = 120
 
-Connect = Callable[..., AbstractContextManager[ssh.Session]]
 _PROGRAM = ssh.python_script(Path(__file__).with_name("on_vm.py"))
 
 

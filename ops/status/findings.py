@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from actions.kube import ApiObject
+from actions.kube import ApiObject, is_ready, ready_condition
 from actions.mesh.injection import Uninjected
 from actions.workloads.files import ROOT_CERTIFICATE
 from components.mesh.control_plane import NAMESPACE
@@ -217,11 +217,9 @@ def _pods(stack: str, beyond: Beyond) -> Iterator[Finding]:
 
 def _why_not_ready(pod: ApiObject) -> str | None:
     """Why a pod is not Ready, None when it is."""
-    conditions = pod.get("status", {}).get("conditions", [])
-    ready = next((one for one in conditions if one["type"] == "Ready"), {})
-    if ready.get("status") == "True":
+    if is_ready(pod):
         return None
-    return ready.get("message") or pod.get("status", {}).get("phase", "no reason given")
+    return ready_condition(pod).get("message") or pod.get("status", {}).get("phase", "no reason given")
 
 
 def _has_proxy(pod: ApiObject) -> bool:
